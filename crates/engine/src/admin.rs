@@ -1,0 +1,134 @@
+//! Administration of topics.
+
+use crate::error::{Error, KafkaError};
+use crate::properties::Properties;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::KafkaError as RdkafkaError;
+use std::time::Duration;
+
+/// How long the broker gets for an administrative request.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+
+/// A topic as the cluster describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// Its name.
+    pub name: String,
+    /// The ids of its partitions.
+    pub partitions: Vec<i32>,
+}
+
+/// Creates, deletes and describes topics. One librdkafka client; calls that
+/// are `async` may be cancelled, the request itself is not taken back.
+pub struct Admin {
+    client: AdminClient<DefaultClientContext>,
+}
+
+impl Admin {
+    pub(crate) fn new(properties: &Properties) -> Result<Self, Error> {
+        let mut config = ClientConfig::new();
+        for (name, value) in properties.iter() {
+            config.set(name, value);
+        }
+        Ok(Self {
+            client: config.create().map_err(convert)?,
+        })
+    }
+
+    /// Creates a topic.
+    ///
+    /// # Errors
+    /// Kafka's code, e.g. "Broker: Topic already exists".
+    pub async fn create_topic(
+        &self,
+        name: &str,
+        partitions: u16,
+        replication: u16,
+    ) -> Result<(), Error> {
+        let topic = NewTopic::new(
+            name,
+            i32::from(partitions),
+            TopicReplication::Fixed(i32::from(replication)),
+        );
+        let results = self
+            .client
+            .create_topics([&topic], &options())
+            .await
+            .map_err(convert)?;
+        first(results)
+    }
+
+    /// Deletes a topic.
+    ///
+    /// # Errors
+    /// Kafka's code.
+    pub async fn delete_topic(&self, name: &str) -> Result<(), Error> {
+        let results = self
+            .client
+            .delete_topics(&[name], &options())
+            .await
+            .map_err(convert)?;
+        first(results)
+    }
+
+    /// All topics, internal ones too, by name. Blocks up to `timeout`.
+    ///
+    /// # Errors
+    /// Kafka's code.
+    pub fn topics(&self, timeout: Duration) -> Result<Vec<TopicDescription>, Error> {
+        let metadata = self
+            .client
+            .inner()
+            .fetch_metadata(None, timeout)
+            .map_err(convert)?;
+        let mut topics: Vec<TopicDescription> = metadata
+            .topics()
+            .iter()
+            .map(|topic| TopicDescription {
+                name: topic.name().to_owned(),
+                partitions: topic.partitions().iter().map(|p| p.id()).collect(),
+            })
+            .collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(topics)
+    }
+
+    /// The first offset kept and the next offset to be written of a
+    /// partition. Blocks up to `timeout`.
+    ///
+    /// # Errors
+    /// Kafka's code.
+    pub fn watermarks(
+        &self,
+        topic: &str,
+        partition: i32,
+        timeout: Duration,
+    ) -> Result<(i64, i64), Error> {
+        self.client
+            .inner()
+            .fetch_watermarks(topic, partition, timeout)
+            .map_err(convert)
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(REQUEST_LIMIT))
+}
+
+fn first(results: Vec<rdkafka::admin::TopicResult>) -> Result<(), Error> {
+    match results.into_iter().next() {
+        Some(Err((_, code))) => Err(KafkaError::from_code(code).into()),
+        _ => Ok(()),
+    }
+}
+
+fn convert(error: RdkafkaError) -> Error {
+    match error.rdkafka_error_code() {
+        Some(code) => KafkaError::from_code(code).into(),
+        None => Error::Client {
+            reason: error.to_string(),
+        },
+    }
+}

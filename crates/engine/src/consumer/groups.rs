@@ -1,0 +1,441 @@
+//! The thread that serves the group events of all consumers, and the one
+//! that does for them what blocks.
+
+use super::Member;
+use crate::error::{Error, ErrorCode, KafkaError};
+use crate::native::{Event, EventKind, Partitions, RebalanceProtocol, TopicLookup, WakeTarget};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// How often silence and missing topics are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How often a consumer that is closing is looked at.
+const CLOSING_TICK: Duration = Duration::from_millis(10);
+/// How long a consumer may take to commit and leave.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+/// How long the metadata request for missing topics may take.
+const METADATA_LIMIT: Duration = Duration::from_secs(1);
+/// A missing topic is logged this often.
+const MISSING_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+enum Request {
+    Register(Weak<Member>),
+    Events(Arc<Waker>),
+    Close(Arc<Member>, Option<oneshot::Sender<()>>),
+    End,
+}
+
+/// What the helper thread does, because it blocks.
+enum Chore {
+    /// Frees a closed client: librdkafka waits for its threads.
+    Free(Arc<Member>),
+    /// Asks for all topics, which makes librdkafka look at its subscription
+    /// again.
+    Refresh(Weak<Member>),
+}
+
+/// Puts its consumer on the thread's list, once until it has been served.
+pub(super) struct Waker {
+    requests: Sender<Request>,
+    is_listed: AtomicBool,
+    member: OnceLock<Weak<Member>>,
+    /// Itself: the C side knows it by reference only.
+    this: Weak<Waker>,
+}
+
+impl WakeTarget for Waker {
+    fn queue_has_work(&self) {
+        if !self.is_listed.swap(true, Ordering::AcqRel)
+            && let Some(this) = self.this.upgrade()
+        {
+            let _ = self.requests.send(Request::Events(this));
+        }
+    }
+}
+
+/// How consumers reach the thread.
+#[derive(Clone)]
+pub(super) struct Handle {
+    requests: Sender<Request>,
+}
+
+impl Handle {
+    pub(super) fn waker(&self) -> Arc<Waker> {
+        Arc::new_cyclic(|this| Waker {
+            requests: self.requests.clone(),
+            is_listed: AtomicBool::new(false),
+            member: OnceLock::new(),
+            this: Weak::clone(this),
+        })
+    }
+
+    pub(super) fn register(&self, waker: &Arc<Waker>, member: &Arc<Member>) {
+        let _ = waker.member.set(Arc::downgrade(member));
+        let _ = self.requests.send(Request::Register(Arc::downgrade(member)));
+        // Events that came before the waker knew its member.
+        waker.is_listed.store(true, Ordering::Release);
+        let _ = self.requests.send(Request::Events(Arc::clone(waker)));
+    }
+
+    pub(super) fn close(&self, member: Arc<Member>, done: Option<oneshot::Sender<()>>) {
+        let _ = self.requests.send(Request::Close(member, done));
+    }
+}
+
+/// Owns the threads; dropping ends them. Consumers that are still there then
+/// are closed without a farewell to their group.
+pub(crate) struct Groups {
+    handle: Handle,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Groups {
+    pub(crate) fn start() -> Self {
+        let (requests, inbox) = mpsc::channel();
+        let (chores, chore_inbox) = mpsc::channel();
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(run)
+        };
+        let threads = [
+            spawn("groups", Box::new(move || serve(&inbox, &chores))),
+            spawn("groups-chores", Box::new(move || do_chores(&chore_inbox))),
+        ];
+        // A process that cannot start two threads cannot serve consumers;
+        // joining fails later, by time-out, with the reason in the log.
+        let threads = threads
+            .into_iter()
+            .filter_map(|thread| {
+                thread
+                    .inspect_err(|error| tracing::error!("cannot start a thread: {error}"))
+                    .ok()
+            })
+            .collect();
+        Self {
+            handle: Handle { requests },
+            threads: Mutex::new(threads),
+        }
+    }
+
+    pub(super) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        let _ = self.handle.requests.send(Request::End);
+        for thread in self.threads.lock().drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A consumer that is committing and leaving.
+struct ClosingMember {
+    member: Arc<Member>,
+    since: Instant,
+    done: Option<oneshot::Sender<()>>,
+}
+
+fn serve(inbox: &Receiver<Request>, chores: &Sender<Chore>) {
+    let mut members: Vec<Weak<Member>> = Vec::new();
+    let mut closing: Vec<ClosingMember> = Vec::new();
+    let mut ticked = Instant::now();
+    loop {
+        let pause = match (closing.is_empty(), members.is_empty()) {
+            (false, _) => CLOSING_TICK,
+            (true, false) => TICK,
+            (true, true) => Duration::from_secs(3600),
+        };
+        match inbox.recv_timeout(pause) {
+            Ok(Request::Register(member)) => members.push(member),
+            Ok(Request::Events(waker)) => {
+                // Unlisted first: what comes from now on lists it again.
+                waker.is_listed.store(false, Ordering::Release);
+                if let Some(member) = waker.member.get().and_then(Weak::upgrade) {
+                    member.serve_events();
+                    // The consumer may have been closed meanwhile, and then
+                    // this is the last one to hold it.
+                    free_if_last(member, chores);
+                }
+            }
+            Ok(Request::Close(member, done)) => {
+                if begin_close(&member) {
+                    closing.push(ClosingMember {
+                        member,
+                        since: Instant::now(),
+                        done,
+                    });
+                } else {
+                    let _ = chores.send(Chore::Free(member));
+                }
+            }
+            Ok(Request::End) | Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        closing = finish_closed(closing, chores);
+        if ticked.elapsed() >= TICK {
+            members.retain(|member| tick(member, chores));
+            ticked = Instant::now();
+        }
+    }
+}
+
+fn free_if_last(member: Arc<Member>, chores: &Sender<Chore>) {
+    if Arc::strong_count(&member) == 1 {
+        let _ = chores.send(Chore::Free(member));
+    }
+}
+
+/// Starts the farewell; false when there is nothing to wait for.
+fn begin_close(member: &Member) -> bool {
+    member.fetched.lock().clear();
+    match member.client.consumer_close_begin(&member.close_events) {
+        Ok(()) => true,
+        Err(reason) => {
+            tracing::warn!(
+                component = format!("consumer-{}", member.label),
+                "closing: {reason}"
+            );
+            false
+        }
+    }
+}
+
+fn finish_closed(closing: Vec<ClosingMember>, chores: &Sender<Chore>) -> Vec<ClosingMember> {
+    let mut open = Vec::with_capacity(closing.len());
+    for entry in closing {
+        entry.member.serve_events();
+        let is_closed = entry.member.client.consumer_is_closed();
+        if is_closed || entry.since.elapsed() > CLOSE_LIMIT {
+            if !is_closed {
+                tracing::warn!(
+                    component = format!("consumer-{}", entry.member.label),
+                    "did not leave its group within {} s",
+                    CLOSE_LIMIT.as_secs()
+                );
+            }
+            if let Some(done) = entry.done {
+                let _ = done.send(());
+            }
+            let _ = chores.send(Chore::Free(entry.member));
+        } else {
+            open.push(entry);
+        }
+    }
+    open
+}
+
+/// Looks after one consumer; false when it is gone.
+fn tick(member: &Weak<Member>, chores: &Sender<Chore>) -> bool {
+    let Some(member) = member.upgrade() else {
+        return false;
+    };
+    if member.misses_topics.load(Ordering::Acquire) {
+        let _ = chores.send(Chore::Refresh(Arc::downgrade(&member)));
+    }
+    if member.liveness.exceeded_ms.load(Ordering::Acquire) == 0
+        && let Some(excess) = member.liveness.excess_ms()
+    {
+        tracing::warn!(
+            component = format!("consumer-{}", member.label),
+            "no poll for {} ms: leaving the group until the next one",
+            member.liveness.limit.as_millis()
+        );
+        member.client.unsubscribe();
+        member
+            .liveness
+            .exceeded_ms
+            .store(excess.max(1), Ordering::Release);
+        member.has_failure.store(true, Ordering::Release);
+    }
+    free_if_last(member, chores);
+    true
+}
+
+fn do_chores(inbox: &Receiver<Chore>) {
+    let mut logged: Option<Instant> = None;
+    while let Ok(chore) = inbox.recv() {
+        match chore {
+            Chore::Free(member) => drop(member),
+            Chore::Refresh(member) => {
+                if let Some(member) = member.upgrade() {
+                    refresh(&member, &mut logged);
+                }
+            }
+        }
+    }
+}
+
+fn refresh(member: &Member, logged: &mut Option<Instant>) {
+    if !member.misses_topics.load(Ordering::Acquire) {
+        return;
+    }
+    let Ok(topics) = member.client.metadata(&TopicLookup::All, METADATA_LIMIT) else {
+        return;
+    };
+    let missing: Vec<&str> = member
+        .topics
+        .iter()
+        .map(String::as_str)
+        .filter(|wanted| !topics.iter().any(|topic| topic.name == *wanted))
+        .collect();
+    if missing.is_empty() {
+        member.misses_topics.store(false, Ordering::Release);
+    } else if logged.is_none_or(|logged| logged.elapsed() >= MISSING_LOG_INTERVAL) {
+        *logged = Some(Instant::now());
+        tracing::warn!(
+            component = format!("consumer-{}", member.label),
+            "waiting for topics that do not exist: {}",
+            missing.join(", ")
+        );
+    }
+}
+
+impl Member {
+    /// Handles everything that has come in besides messages.
+    fn serve_events(&self) {
+        for queue in [&self.events, &self.close_events] {
+            while let Some(event) = queue.poll(Duration::ZERO) {
+                self.serve_event(&event);
+            }
+        }
+    }
+
+    fn serve_event(&self, event: &Event) {
+        match event.kind() {
+            EventKind::Rebalance => self.rebalance(event),
+            EventKind::Error => {
+                self.note_error(KafkaError::from_raw(event.error()), event.error_text());
+            }
+            EventKind::OffsetCommit => self.note_commit(event),
+            EventKind::Messages => self.refetch(event),
+            EventKind::DeliveryReports | EventKind::Other => {}
+        }
+    }
+
+    fn rebalance(&self, event: &Event) {
+        let partitions = event.partitions();
+        let protocol = self.client.rebalance_protocol();
+        let is_assignment =
+            KafkaError::from_raw(event.error()).is(ErrorCode::AssignPartitions);
+        let result = if is_assignment {
+            self.take_on(protocol, &partitions)
+        } else {
+            self.give_up(protocol, &partitions)
+        };
+        let names: Vec<String> = partitions
+            .iter()
+            .map(|(topic, partition)| format!("{topic} [{partition}]"))
+            .collect();
+        let what = if is_assignment { "assigned" } else { "revoked" };
+        match result {
+            Ok(()) => tracing::info!(
+                component = format!("consumer-{}", self.label),
+                "{what}: {}",
+                names.join(", ")
+            ),
+            Err(reason) => {
+                tracing::error!(
+                    component = format!("consumer-{}", self.label),
+                    "{what} {}: {reason}",
+                    names.join(", ")
+                );
+            }
+        }
+    }
+
+    fn take_on(&self, protocol: RebalanceProtocol, partitions: &Partitions) -> Result<(), String> {
+        let mut assignment = self.assignment.lock();
+        for (topic, partition) in partitions.iter() {
+            self.client
+                .redirect_partition(&topic, partition, &self.messages);
+            assignment.add(topic, partition);
+        }
+        drop(assignment);
+        self.client.assign(protocol, partitions)
+    }
+
+    /// Nothing of the partitions is delivered once this has begun. Their
+    /// stored offsets are committed by librdkafka, unless they are lost.
+    fn give_up(&self, protocol: RebalanceProtocol, partitions: &Partitions) -> Result<(), String> {
+        self.is_revoking.store(true, Ordering::Release);
+        let revoked: Vec<(String, i32)> = partitions.iter().collect();
+        if self.client.assignment_is_lost() {
+            tracing::warn!(
+                component = format!("consumer-{}", self.label),
+                "partitions are lost: acks since the last commit may come too late"
+            );
+        }
+        self.forget(&revoked);
+        let result = self.client.unassign(protocol, partitions);
+        // A reader may have been inside librdkafka when this began.
+        self.forget(&revoked);
+        self.is_revoking.store(false, Ordering::Release);
+        self.arrivals.notify.notify_one();
+        result
+    }
+
+    fn forget(&self, revoked: &[(String, i32)]) {
+        let is_revoked = |topic: &str, partition: i32| {
+            revoked
+                .iter()
+                .any(|(name, id)| *id == partition && name == topic)
+        };
+        self.fetched
+            .lock()
+            .retain(|message| !is_revoked(message.topic(), message.partition()));
+        let mut assignment = self.assignment.lock();
+        for (topic, partition) in revoked {
+            assignment.remove(topic, *partition);
+        }
+    }
+
+    pub(super) fn note_error(&self, error: KafkaError, text: String) {
+        let component = format!("consumer-{}", self.label);
+        if error.is_unknown_topic() {
+            if !self.misses_topics.swap(true, Ordering::AcqRel) {
+                tracing::warn!(component, "{text}");
+            }
+        } else if error.is_transient() || error.is(ErrorCode::PartitionEOF) {
+            tracing::warn!(component, "{text}");
+        } else {
+            tracing::error!(component, "{text}");
+            let text = match self.client.fatal_error() {
+                Some((_, fatal)) => fatal,
+                None => text,
+            };
+            self.fail(Error::Consume { error, text });
+        }
+    }
+
+    fn note_commit(&self, event: &Event) {
+        let error = KafkaError::from_raw(event.error());
+        // "No offset stored" is how librdkafka says that nothing was new.
+        if event.error() != 0 && !error.is(ErrorCode::NoOffset) {
+            tracing::warn!(
+                component = format!("consumer-{}", self.label),
+                "commit failed: {error}"
+            );
+        }
+    }
+
+    /// A message that came to the event queue escaped the redirection:
+    /// fetch it again where it belongs.
+    fn refetch(&self, event: &Event) {
+        if let Some((topic, partition, offset)) = event.first_position() {
+            tracing::warn!(
+                component = format!("consumer-{}", self.label),
+                "{topic} [{partition}]: fetching again from {offset}"
+            );
+            self.client
+                .redirect_partition(&topic, partition, &self.messages);
+            self.client.seek(&topic, partition, offset);
+        }
+    }
+}

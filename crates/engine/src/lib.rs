@@ -1,0 +1,41 @@
+//! The engine of Barnabas: all of Kafka, and no protocol of its own.
+//!
+//! Front ends translate their protocol into the calls of this crate and its
+//! values back into replies. It can also be used alone, as a Kafka library
+//! with shared producers and consumers that cost no thread of the caller.
+//!
+//! In reading order:
+//!
+//! - `properties`: librdkafka properties as written by users, and what is
+//!   wrong with them;
+//! - `cluster`: a Kafka cluster, its shared producers, its consumers;
+//! - `producer`: one producer for many callers, each of which can wait for
+//!   exactly its own messages;
+//! - `consumer`: members of consumer groups, their rebalances and acks;
+//! - `admin`: topics and offsets;
+//! - `embedded`: a cluster in memory, for trying things out;
+//! - `error`: everything that can go wrong;
+//! - `native`: the only unsafe code, librdkafka's C API.
+//!
+//! Runnable: `examples/produce.rs`, `examples/consume.rs`.
+
+mod admin;
+mod cluster;
+mod consumer;
+mod embedded;
+mod error;
+mod native;
+mod producer;
+mod properties;
+
+pub use admin::{Admin, TopicDescription};
+pub use cluster::{Cluster, ClusterConfig};
+pub use consumer::{Closing, Consumer, Position};
+pub use embedded::EmbeddedCluster;
+pub use error::{Error, ErrorCode, KafkaError};
+pub use native::{Message, librdkafka_version};
+pub use producer::{
+    Caller, CallerLimits, CallerReport, Delivery, Producer, ProducerStatistics, Record, Sent,
+    Topic,
+};
+pub use properties::Properties;

@@ -1,0 +1,177 @@
+//! A running librdkafka client and its queues.
+
+use super::event::Event;
+use super::{Conf, Kind, text};
+use rdkafka::bindings as sys;
+use std::ffi::{c_char, c_int, c_void};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Owns an `rd_kafka_t`. Dropping it blocks until librdkafka's threads have
+/// ended; a consumer is closed before, see `consumer_close_begin`.
+pub(crate) struct Client {
+    pub(super) pointer: NonNull<sys::rd_kafka_t>,
+}
+
+// SAFETY: librdkafka's client functions may be called from any thread.
+unsafe impl Send for Client {}
+// SAFETY: as above; librdkafka locks inside.
+unsafe impl Sync for Client {}
+
+impl Client {
+    /// Creates the client; the error is librdkafka's sentence.
+    pub(crate) fn new(kind: Kind, conf: Conf) -> Result<Self, String> {
+        let native_kind = match kind {
+            Kind::Producer => sys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
+            Kind::Consumer => sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
+        };
+        let mut reason: [c_char; 512] = [0; 512];
+        // SAFETY: on success the configuration belongs to the client, on
+        // failure it stays ours (rdkafka.h, `rd_kafka_new`).
+        let pointer = unsafe {
+            sys::rd_kafka_new(
+                native_kind,
+                conf.pointer.as_ptr(),
+                reason.as_mut_ptr(),
+                reason.len(),
+            )
+        };
+        match NonNull::new(pointer) {
+            Some(pointer) => {
+                std::mem::forget(conf);
+                Ok(Self { pointer })
+            }
+            None => Err(text(reason.as_ptr())),
+        }
+    }
+
+    /// The queue that carries the client's own events.
+    pub(crate) fn main_queue(self: &Arc<Self>) -> Queue {
+        // SAFETY: the client is alive; the queue is a new reference.
+        self.queue(unsafe { sys::rd_kafka_queue_get_main(self.pointer.as_ptr()) })
+    }
+
+    /// A new, empty queue.
+    pub(crate) fn new_queue(self: &Arc<Self>) -> Queue {
+        // SAFETY: as above.
+        self.queue(unsafe { sys::rd_kafka_queue_new(self.pointer.as_ptr()) })
+    }
+
+    pub(super) fn queue(self: &Arc<Self>, pointer: *mut sys::rd_kafka_queue_t) -> Queue {
+        let Some(pointer) = NonNull::new(pointer) else {
+            // The getters answer null only for a consumer queue of a client
+            // that has no group; the engine's consumers all have one.
+            std::process::abort()
+        };
+        Queue {
+            pointer,
+            waker: None,
+            _client: Arc::clone(self),
+        }
+    }
+
+    /// The fatal error of the client, if one was raised.
+    pub(crate) fn fatal_error(&self) -> Option<(i32, String)> {
+        let mut reason: [c_char; 512] = [0; 512];
+        // SAFETY: the buffer's size is passed with it.
+        let code = unsafe {
+            sys::rd_kafka_fatal_error(self.pointer.as_ptr(), reason.as_mut_ptr(), reason.len())
+        };
+        match code as i32 {
+            0 => None,
+            number => Some((number, text(reason.as_ptr()))),
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // SAFETY: owned, and no queue, topic or message of it is left: each
+        // holds the client by `Arc`. A consumer was closed before, or is not
+        // to be closed politely any more.
+        unsafe {
+            sys::rd_kafka_destroy_flags(
+                self.pointer.as_ptr(),
+                sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE,
+            );
+        }
+    }
+}
+
+/// What a queue tells when it has become non-empty. Called on a librdkafka
+/// thread with the queue locked: it may only note the fact and wake somebody.
+pub(crate) trait WakeTarget: Send + Sync + 'static {
+    fn queue_has_work(&self);
+}
+
+/// Keeps the wake target of a queue alive.
+pub(crate) struct QueueWaker(#[allow(dead_code, reason = "owned by the C side")] Arc<dyn WakeTarget>);
+
+/// A reference to a librdkafka queue.
+pub(crate) struct Queue {
+    pub(super) pointer: NonNull<sys::rd_kafka_queue_t>,
+    waker: Option<Box<QueueWaker>>,
+    _client: Arc<Client>,
+}
+
+// SAFETY: librdkafka's queues lock inside.
+unsafe impl Send for Queue {}
+// SAFETY: as above.
+unsafe impl Sync for Queue {}
+
+impl Queue {
+    /// Calls `target` each time the queue turns from empty to non-empty.
+    pub(crate) fn wake(&mut self, target: Arc<dyn WakeTarget>) {
+        let waker = Box::new(QueueWaker(target));
+        let opaque: *const QueueWaker = &raw const *waker;
+        // SAFETY: the boxed waker is kept until the callback is taken away
+        // again in `drop`.
+        unsafe {
+            sys::rd_kafka_queue_cb_event_enable(
+                self.pointer.as_ptr(),
+                Some(queue_has_work),
+                opaque.cast_mut().cast(),
+            );
+        }
+        self.waker = Some(waker);
+    }
+
+    /// The next event, waiting at most `timeout` for one.
+    pub(crate) fn poll(&self, timeout: Duration) -> Option<Event> {
+        let milliseconds = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: the queue is alive; the event becomes ours.
+        let event = unsafe { sys::rd_kafka_queue_poll(self.pointer.as_ptr(), milliseconds) };
+        NonNull::new(event).map(Event::new)
+    }
+
+    /// Lets whoever waits in `poll` return.
+    pub(crate) fn interrupt(&self) {
+        // SAFETY: the queue is alive.
+        unsafe { sys::rd_kafka_queue_yield(self.pointer.as_ptr()) };
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: the reference is ours. The callback is removed first;
+        // removal takes the queue's lock, under which the callback runs, so
+        // that nobody uses the waker after it.
+        unsafe {
+            if self.waker.is_some() {
+                sys::rd_kafka_queue_cb_event_enable(
+                    self.pointer.as_ptr(),
+                    None,
+                    std::ptr::null_mut(),
+                );
+            }
+            sys::rd_kafka_queue_destroy(self.pointer.as_ptr());
+        }
+    }
+}
+
+unsafe extern "C" fn queue_has_work(_client: *mut sys::rd_kafka_t, opaque: *mut c_void) {
+    // SAFETY: `opaque` is the waker that the queue keeps, see `Queue::wake`.
+    let waker = unsafe { &*opaque.cast::<QueueWaker>() };
+    waker.0.queue_has_work();
+}

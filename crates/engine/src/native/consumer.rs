@@ -1,0 +1,223 @@
+//! What only consumers do: subscribing, assignments, offsets, closing.
+
+use super::partitions::Partitions;
+use super::{Client, MessageBox, Queue, text};
+use rdkafka::bindings as sys;
+use std::ffi::{CStr, CString};
+use std::sync::Arc;
+
+/// How a group hands partitions over (KIP-429).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RebalanceProtocol {
+    Eager,
+    Cooperative,
+}
+
+impl Client {
+    /// Redirects all of the client's events to its group queue, which is
+    /// returned.
+    pub(crate) fn consumer_queue(self: &Arc<Self>) -> Queue {
+        // SAFETY: the client is a consumer with a group.
+        unsafe {
+            sys::rd_kafka_poll_set_consumer(self.pointer.as_ptr());
+            self.queue(sys::rd_kafka_queue_get_consumer(self.pointer.as_ptr()))
+        }
+    }
+
+    /// Makes the messages of a partition arrive on `target`. librdkafka
+    /// keeps an application's redirection until the partition's fetcher
+    /// stops, so it is set before each assignment.
+    pub(crate) fn redirect_partition(&self, topic: &str, partition: i32, target: &Queue) {
+        let Ok(topic) = CString::new(topic) else {
+            return;
+        };
+        // SAFETY: both queues are alive; the partition's is released again.
+        unsafe {
+            let queue = sys::rd_kafka_queue_get_partition(
+                self.pointer.as_ptr(),
+                topic.as_ptr(),
+                partition,
+            );
+            if !queue.is_null() {
+                sys::rd_kafka_queue_forward(queue, target.pointer.as_ptr());
+                sys::rd_kafka_queue_destroy(queue);
+            }
+        }
+    }
+
+    /// Joins the group for these topics; answers an error number, 0 is none.
+    pub(crate) fn subscribe(&self, topics: &Partitions) -> i32 {
+        // SAFETY: the list is copied by librdkafka.
+        unsafe {
+            sys::rd_kafka_subscribe(self.pointer.as_ptr(), topics.pointer.as_ptr()) as i32
+        }
+    }
+
+    /// Leaves the group, keeping the client.
+    pub(crate) fn unsubscribe(&self) {
+        // SAFETY: the client is alive.
+        unsafe { sys::rd_kafka_unsubscribe(self.pointer.as_ptr()) };
+    }
+
+    pub(crate) fn rebalance_protocol(&self) -> RebalanceProtocol {
+        // SAFETY: answers a static string, or null before the first join.
+        let name = text(unsafe { sys::rd_kafka_rebalance_protocol(self.pointer.as_ptr()) });
+        if name == "COOPERATIVE" {
+            RebalanceProtocol::Cooperative
+        } else {
+            RebalanceProtocol::Eager
+        }
+    }
+
+    /// Whether the partitions being revoked are lost: another member may own
+    /// them already, so that their offsets must not be committed.
+    pub(crate) fn assignment_is_lost(&self) -> bool {
+        // SAFETY: the client is alive.
+        unsafe { sys::rd_kafka_assignment_lost(self.pointer.as_ptr()) != 0 }
+    }
+
+    /// Takes on partitions; the error is librdkafka's sentence.
+    pub(crate) fn assign(
+        &self,
+        protocol: RebalanceProtocol,
+        partitions: &Partitions,
+    ) -> Result<(), String> {
+        // SAFETY: the list is copied by librdkafka.
+        unsafe {
+            match protocol {
+                RebalanceProtocol::Cooperative => take_error(sys::rd_kafka_incremental_assign(
+                    self.pointer.as_ptr(),
+                    partitions.pointer.as_ptr(),
+                )),
+                RebalanceProtocol::Eager => code_to_result(sys::rd_kafka_assign(
+                    self.pointer.as_ptr(),
+                    partitions.pointer.as_ptr(),
+                ) as i32),
+            }
+        }
+    }
+
+    /// Gives partitions up; eager members give up all.
+    pub(crate) fn unassign(
+        &self,
+        protocol: RebalanceProtocol,
+        partitions: &Partitions,
+    ) -> Result<(), String> {
+        // SAFETY: as above.
+        unsafe {
+            match protocol {
+                RebalanceProtocol::Cooperative => take_error(sys::rd_kafka_incremental_unassign(
+                    self.pointer.as_ptr(),
+                    partitions.pointer.as_ptr(),
+                )),
+                RebalanceProtocol::Eager => code_to_result(sys::rd_kafka_assign(
+                    self.pointer.as_ptr(),
+                    std::ptr::null(),
+                ) as i32),
+            }
+        }
+    }
+
+    /// Stores the positions for the next commit. The error is the first one
+    /// among the partitions, else that of the call; 0 is none.
+    pub(crate) fn store_offsets(&self, positions: &mut Partitions) -> i32 {
+        // SAFETY: the list is owned; librdkafka writes each element's error.
+        let error = unsafe {
+            sys::rd_kafka_offsets_store(self.pointer.as_ptr(), positions.pointer.as_ptr()) as i32
+        };
+        if error == 0 {
+            // A partly successful call is a success for librdkafka.
+            return positions.first_error().unwrap_or(0);
+        }
+        positions.first_error().unwrap_or(error)
+    }
+
+    /// Sends a commit of exactly these positions and does not wait.
+    pub(crate) fn commit_in_background(&self, positions: &Partitions) {
+        // SAFETY: the list is copied by librdkafka.
+        unsafe {
+            sys::rd_kafka_commit(self.pointer.as_ptr(), positions.pointer.as_ptr(), 1);
+        }
+    }
+
+    /// Moves the fetcher of an assigned partition; does not wait for it.
+    pub(crate) fn seek(&self, topic: &str, partition: i32, offset: i64) {
+        let mut position = Partitions::new();
+        position.add(topic, partition, Some(offset));
+        // SAFETY: the list is owned; a time-out of 0 does not wait.
+        unsafe {
+            let error = sys::rd_kafka_seek_partitions(
+                self.pointer.as_ptr(),
+                position.pointer.as_ptr(),
+                0,
+            );
+            let _ = take_error(error);
+        }
+    }
+
+    /// Begins to commit and leave; what happens comes as events on `events`,
+    /// which must be polled until `consumer_is_closed`.
+    pub(crate) fn consumer_close_begin(&self, events: &Queue) -> Result<(), String> {
+        // SAFETY: both are alive.
+        unsafe {
+            take_error(sys::rd_kafka_consumer_close_queue(
+                self.pointer.as_ptr(),
+                events.pointer.as_ptr(),
+            ))
+        }
+    }
+
+    pub(crate) fn consumer_is_closed(&self) -> bool {
+        // SAFETY: alive.
+        unsafe { sys::rd_kafka_consumer_closed(self.pointer.as_ptr()) != 0 }
+    }
+}
+
+impl Queue {
+    /// Takes up to `limit` messages that have already arrived.
+    pub(crate) fn take_messages(&self, limit: usize, take: &mut impl Extend<MessageBox>) -> usize {
+        const AT_ONCE: usize = 128;
+        let mut messages = [std::ptr::null_mut::<sys::rd_kafka_message_t>(); AT_ONCE];
+        // SAFETY: the array holds at least as many as are asked for; each
+        // message becomes ours.
+        let count = unsafe {
+            sys::rd_kafka_consume_batch_queue(
+                self.pointer.as_ptr(),
+                0,
+                messages.as_mut_ptr(),
+                limit.min(AT_ONCE),
+            )
+        };
+        let count = usize::try_from(count).unwrap_or(0);
+        take.extend(
+            messages
+                .iter()
+                .take(count)
+                .filter_map(|message| MessageBox::new(*message)),
+        );
+        count
+    }
+}
+
+/// # Safety
+/// `error` is null or an error object that becomes ours.
+unsafe fn take_error(error: *mut sys::rd_kafka_error_t) -> Result<(), String> {
+    if error.is_null() {
+        return Ok(());
+    }
+    // SAFETY: by the caller.
+    unsafe {
+        let reason = CStr::from_ptr(sys::rd_kafka_error_string(error))
+            .to_string_lossy()
+            .into_owned();
+        sys::rd_kafka_error_destroy(error);
+        Err(reason)
+    }
+}
+
+fn code_to_result(code: i32) -> Result<(), String> {
+    match code {
+        0 => Ok(()),
+        code => Err(super::error_text(code)),
+    }
+}

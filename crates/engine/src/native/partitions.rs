@@ -1,0 +1,96 @@
+//! A list of topic partitions with offsets.
+
+use super::text;
+use rdkafka::bindings as sys;
+use std::ffi::CString;
+use std::ptr::NonNull;
+
+/// Owns an `rd_kafka_topic_partition_list_t`.
+pub(crate) struct Partitions {
+    pub(super) pointer: NonNull<sys::rd_kafka_topic_partition_list_t>,
+}
+
+// SAFETY: a plain list in memory, owned.
+unsafe impl Send for Partitions {}
+
+impl Partitions {
+    pub(crate) fn new() -> Self {
+        // SAFETY: no preconditions.
+        Self::own(unsafe { sys::rd_kafka_topic_partition_list_new(8) })
+    }
+
+    fn own(pointer: *mut sys::rd_kafka_topic_partition_list_t) -> Self {
+        let Some(pointer) = NonNull::new(pointer) else {
+            // librdkafka asserts on out-of-memory instead of answering null.
+            std::process::abort()
+        };
+        Self { pointer }
+    }
+
+    /// A copy of `list`; null reads as empty.
+    ///
+    /// # Safety
+    /// `list` is null or a live list.
+    pub(super) unsafe fn copy_of(list: *const sys::rd_kafka_topic_partition_list_t) -> Self {
+        if list.is_null() {
+            return Self::new();
+        }
+        // SAFETY: by the caller.
+        Self::own(unsafe { sys::rd_kafka_topic_partition_list_copy(list) })
+    }
+
+    /// Adds a partition; the offset starts as "invalid". A topic name with a
+    /// NUL byte names nothing and is left out.
+    pub(crate) fn add(&mut self, topic: &str, partition: i32, offset: Option<i64>) {
+        let Ok(topic) = CString::new(topic) else {
+            return;
+        };
+        // SAFETY: the list is owned; the new element is written before any
+        // other call on the list.
+        unsafe {
+            let element = sys::rd_kafka_topic_partition_list_add(
+                self.pointer.as_ptr(),
+                topic.as_ptr(),
+                partition,
+            );
+            if let (Some(element), Some(offset)) = (element.as_mut(), offset) {
+                element.offset = offset;
+            }
+        }
+    }
+
+    fn elements(&self) -> &[sys::rd_kafka_topic_partition_t] {
+        // SAFETY: `elems` holds `cnt` elements while the list is unchanged,
+        // which the borrow of `self` ensures.
+        unsafe {
+            let list = self.pointer.as_ref();
+            let count = usize::try_from(list.cnt).unwrap_or(0);
+            if count == 0 {
+                return &[];
+            }
+            std::slice::from_raw_parts(list.elems, count)
+        }
+    }
+
+    /// Topic and partition of each element.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (String, i32)> {
+        self.elements()
+            .iter()
+            .map(|element| (text(element.topic), element.partition))
+    }
+
+    /// The first error among the elements, if any.
+    pub(crate) fn first_error(&self) -> Option<i32> {
+        self.elements()
+            .iter()
+            .map(|element| element.err as i32)
+            .find(|code| *code != 0)
+    }
+}
+
+impl Drop for Partitions {
+    fn drop(&mut self) {
+        // SAFETY: owned.
+        unsafe { sys::rd_kafka_topic_partition_list_destroy(self.pointer.as_ptr()) };
+    }
+}

@@ -1,0 +1,283 @@
+//! The thread that asks the cluster for topics.
+
+use super::topic::{State, Topic, WaitingRecord};
+use super::{Shared, opaque_of_slot};
+use crate::error::{ErrorCode, KafkaError};
+use crate::native::{Batch, NativeTopic, TopicLookup};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// How often a topic that does not exist (yet) is asked for.
+const ASK_INTERVAL: Duration = Duration::from_millis(50);
+/// For how long: a broker that creates topics on use needs a moment.
+const ASK_LIMIT: Duration = Duration::from_millis(300);
+/// For how long when the broker says that the topic has no leader yet, which
+/// means that it exists and is being set up.
+const LEADER_LIMIT: Duration = Duration::from_secs(10);
+/// Pause after no broker answered.
+const UNREACHABLE_INTERVAL: Duration = Duration::from_millis(250);
+/// How long one question may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+/// How long the list of all topics may take.
+const LIST_LIMIT: Duration = Duration::from_secs(2);
+/// Records handed to librdkafka in one call.
+const BATCH: usize = 1_000;
+
+/// The names of all topics, or why they could not be had.
+pub(super) type TopicNames = Result<Vec<String>, KafkaError>;
+
+pub(super) enum Request {
+    /// Find out whether the topic exists and send what waits for it.
+    Resolve(Arc<Topic>),
+    /// The names of all topics.
+    List(oneshot::Sender<TopicNames>),
+    End,
+}
+
+/// A topic whose existence is being found out.
+struct Search {
+    topic: Arc<Topic>,
+    since: Instant,
+    next: Instant,
+}
+
+pub(super) fn run(shared: &Arc<Shared>, requests: &Receiver<Request>) {
+    let mut searches: Vec<Search> = Vec::new();
+    let mut lists: Vec<oneshot::Sender<TopicNames>> = Vec::new();
+    loop {
+        let next = searches.iter().map(|search| search.next).min();
+        let mut request = match next {
+            None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(next) => {
+                requests.recv_timeout(next.saturating_duration_since(Instant::now()))
+            }
+        };
+        loop {
+            match request {
+                Ok(Request::Resolve(topic)) => {
+                    let now = Instant::now();
+                    searches.push(Search {
+                        topic,
+                        since: now,
+                        next: now,
+                    });
+                }
+                Ok(Request::List(reply)) => lists.push(reply),
+                Ok(Request::End) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => break,
+            }
+            request = requests.try_recv().map_err(|_| RecvTimeoutError::Timeout);
+        }
+        if !lists.is_empty() {
+            let names = list(shared);
+            for reply in lists.drain(..) {
+                let _ = reply.send(names.clone());
+            }
+        }
+        let now = Instant::now();
+        searches.retain_mut(|search| search.next > now || step(shared, search));
+    }
+}
+
+fn list(shared: &Shared) -> TopicNames {
+    let topics = shared
+        .client
+        .metadata(&TopicLookup::All, LIST_LIMIT)
+        .map_err(KafkaError::from_raw)?;
+    let mut names: Vec<String> = topics.into_iter().map(|topic| topic.name).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// What the cluster says of a topic.
+enum Answer {
+    Exists(NativeTopic),
+    Absent(KafkaError),
+    BeingCreated,
+    Unreachable,
+}
+
+/// Asks once; false when the search is over.
+fn step(shared: &Arc<Shared>, search: &mut Search) -> bool {
+    let answer = ask(shared, &search.topic);
+    let elapsed = search.since.elapsed();
+    let next = match answer {
+        Answer::Exists(native) => {
+            search.topic.adopt(native);
+            hand_over_waiting(shared, &search.topic);
+            return false;
+        }
+        Answer::Absent(reason) => {
+            // Only an unknown topic can appear by itself.
+            if !reason.is_unknown_topic() || elapsed + ASK_INTERVAL > ASK_LIMIT {
+                give_up(shared, &search.topic, reason);
+                return false;
+            }
+            ASK_INTERVAL
+        }
+        Answer::BeingCreated => {
+            if elapsed > LEADER_LIMIT {
+                let reason = KafkaError::from_code(ErrorCode::LeaderNotAvailable);
+                give_up(shared, &search.topic, reason);
+                return false;
+            }
+            ASK_INTERVAL
+        }
+        Answer::Unreachable => {
+            // Silence is not absence: what waits goes on waiting, and the
+            // count of absences starts when a broker answers.
+            drop_expired(shared, &search.topic);
+            search.since = Instant::now();
+            UNREACHABLE_INTERVAL
+        }
+    };
+    search.next = Instant::now() + next;
+    true
+}
+
+fn ask(shared: &Arc<Shared>, topic: &Topic) -> Answer {
+    topic.waiting().asked = Some(Instant::now());
+    let invalid = KafkaError::from_code(ErrorCode::InvalidTopic);
+    let Some(native) = NativeTopic::new(&shared.client, topic.name()) else {
+        return Answer::Absent(invalid);
+    };
+    let Ok(topics) = shared
+        .client
+        .metadata(&TopicLookup::One(&native), ANSWER_LIMIT)
+    else {
+        return Answer::Unreachable;
+    };
+    let Some(found) = topics.iter().find(|found| found.name == topic.name()) else {
+        return Answer::Absent(KafkaError::from_code(ErrorCode::UnknownTopic));
+    };
+    let error = KafkaError::from_raw(found.error);
+    if found.error == 0 && !found.partitions.is_empty() {
+        Answer::Exists(native)
+    } else if found.error == 0 || error.is(ErrorCode::LeaderNotAvailable) {
+        Answer::BeingCreated
+    } else if error.is_unknown_topic() {
+        // Old clients know the local wording.
+        Answer::Absent(KafkaError::from_code(ErrorCode::UnknownTopic))
+    } else {
+        Answer::Absent(error)
+    }
+}
+
+/// The topic exists: sends what waits, in order, then opens the direct way.
+fn hand_over_waiting(shared: &Arc<Shared>, topic: &Topic) {
+    let mut batch = Batch::default();
+    loop {
+        let records = {
+            let mut waiting = topic.waiting();
+            if waiting.records.is_empty() {
+                waiting.lookup_is_running = false;
+                waiting.reason = None;
+                topic.set_state(&mut waiting, State::Known);
+                return;
+            }
+            // Not under the lock: callers add behind meanwhile.
+            std::mem::take(&mut waiting.records)
+        };
+        for chunk in records.chunks(BATCH) {
+            send_chunk(shared, topic, &mut batch, chunk);
+        }
+    }
+}
+
+fn send_chunk(shared: &Arc<Shared>, topic: &Topic, batch: &mut Batch, mut chunk: &[WaitingRecord]) {
+    while let Some(native) = topic.native()
+        && !chunk.is_empty()
+    {
+        batch.produce(
+            native,
+            chunk.iter().map(|record| {
+                (
+                    record.key.as_deref(),
+                    record.value.as_deref(),
+                    opaque_of_slot(record.slot),
+                )
+            }),
+        );
+        let full = KafkaError::from_code(ErrorCode::QueueFull);
+        let mut sent = chunk.len();
+        for (index, record) in chunk.iter().enumerate() {
+            match KafkaError::from_raw(batch.error(index)) {
+                error if error.number() == 0 => {}
+                error if error == full => {
+                    sent = index;
+                    break;
+                }
+                error => fail(shared, std::slice::from_ref(record), error),
+            }
+        }
+        chunk = chunk.get(sent..).unwrap_or(&[]);
+        if !chunk.is_empty() {
+            // The shared queue is full: the reports that make room come from
+            // another thread.
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// The topic does not exist: what waits has failed.
+fn give_up(shared: &Shared, topic: &Topic, reason: KafkaError) {
+    let records = {
+        let mut waiting = topic.waiting();
+        waiting.lookup_is_running = false;
+        waiting.reason = Some(reason);
+        topic.set_state(&mut waiting, State::Missing);
+        std::mem::take(&mut waiting.records)
+    };
+    if !records.is_empty() {
+        tracing::error!(
+            component = "producer",
+            "{} messages to {} were not delivered: {reason}",
+            records.len(),
+            topic.name()
+        );
+    }
+    fail(shared, &records, reason);
+}
+
+/// Fails what has waited longer than `message.timeout.ms` for a broker.
+fn drop_expired(shared: &Shared, topic: &Topic) {
+    if shared.message_timeout.is_zero() {
+        return;
+    }
+    let expired: Vec<WaitingRecord> = {
+        let mut waiting = topic.waiting();
+        let count = waiting
+            .records
+            .iter()
+            .take_while(|record| record.accepted.elapsed() > shared.message_timeout)
+            .count();
+        waiting.records.drain(..count).collect()
+    };
+    fail(
+        shared,
+        &expired,
+        KafkaError::from_code(ErrorCode::MessageTimedOut),
+    );
+}
+
+fn fail(shared: &Shared, records: &[WaitingRecord], reason: KafkaError) {
+    if records.is_empty() {
+        return;
+    }
+    let accounts = shared.accounts.read();
+    for record in records {
+        if let Some(account) = accounts.get(record.slot) {
+            account.settle(1, record.bytes(), 1, Some(reason));
+        }
+    }
+    shared
+        .counters
+        .failed
+        .fetch_add(records.len() as u64, Ordering::AcqRel);
+    if shared.somebody_wants_room.swap(false, Ordering::AcqRel) {
+        shared.progress.notify_waiters();
+    }
+}

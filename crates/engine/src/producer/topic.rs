@@ -1,0 +1,147 @@
+//! What a producer knows of a topic, and what waits for it to become known.
+
+use crate::error::KafkaError;
+use crate::native::NativeTopic;
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Where a topic stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum State {
+    /// Nobody has asked the cluster yet, or the answer is still out.
+    /// Messages wait in the gateway: librdkafka would keep them for
+    /// `topic.metadata.propagation.max.ms` before it says that a topic does
+    /// not exist.
+    Unresolved = 0,
+    /// It exists; messages go straight to librdkafka.
+    Known = 1,
+    /// The cluster said that it does not exist.
+    Missing = 2,
+}
+
+/// A topic of one producer. Shared by all callers.
+pub struct Topic {
+    name: String,
+    state: AtomicU8,
+    /// How often the cluster has said "does not exist".
+    absences: AtomicU64,
+    native: OnceLock<NativeTopic>,
+    waiting: Mutex<Waiting>,
+}
+
+/// Messages that wait for the topic to become known, in order.
+#[derive(Default)]
+pub(super) struct Waiting {
+    pub(super) records: Vec<WaitingRecord>,
+    /// Whether the lookup thread has the topic on its list.
+    pub(super) lookup_is_running: bool,
+    /// When the cluster was last asked.
+    pub(super) asked: Option<Instant>,
+    /// Why the topic is missing.
+    pub(super) reason: Option<KafkaError>,
+}
+
+/// A message that librdkafka does not have yet.
+pub(super) struct WaitingRecord {
+    pub(super) key: Option<Box<[u8]>>,
+    pub(super) value: Option<Box<[u8]>>,
+    /// The slot of its caller.
+    pub(super) slot: usize,
+    pub(super) accepted: Instant,
+}
+
+impl WaitingRecord {
+    pub(super) fn bytes(&self) -> u64 {
+        let length = |part: &Option<Box<[u8]>>| part.as_ref().map_or(0, |part| part.len() as u64);
+        length(&self.key) + length(&self.value)
+    }
+}
+
+impl Topic {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            state: AtomicU8::new(State::Unresolved as u8),
+            absences: AtomicU64::new(0),
+            native: OnceLock::new(),
+            waiting: Mutex::new(Waiting::default()),
+        }
+    }
+
+    /// The topic's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn state(&self) -> State {
+        match self.state.load(Ordering::Acquire) {
+            1 => State::Known,
+            2 => State::Missing,
+            _ => State::Unresolved,
+        }
+    }
+
+    /// Changes the state; the caller holds the lock of `waiting`, so that no
+    /// message slips past the change.
+    pub(super) fn set_state(&self, _locked: &mut Waiting, state: State) {
+        if state == State::Missing {
+            self.absences.fetch_add(1, Ordering::Relaxed);
+        }
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    pub(super) fn absences(&self) -> u64 {
+        self.absences.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn native(&self) -> Option<&NativeTopic> {
+        self.native.get()
+    }
+
+    /// Keeps librdkafka's topic object, once the topic is known to exist.
+    pub(super) fn adopt(&self, native: NativeTopic) {
+        let _ = self.native.set(native);
+    }
+
+    pub(super) fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock()
+    }
+}
+
+impl std::fmt::Debug for Topic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Topic")
+            .field("name", &self.name)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether Kafka allows the name: 1 to 249 of `[A-Za-z0-9._-]`, and neither
+/// `.` nor `..` (Kafka's `Topic.validate`).
+pub(super) fn is_legal_name(name: &[u8]) -> bool {
+    (1..=249).contains(&name.len())
+        && name != b"."
+        && name != b".."
+        && name
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_legal_name;
+
+    #[test]
+    fn kafkas_rules_for_names() {
+        for good in ["a", "orders", "A.b_c-9", &"x".repeat(249)] {
+            assert!(is_legal_name(good.as_bytes()), "{good}");
+        }
+        for bad in ["", ".", "..", "a b", "a/b", "ä", "a\n", &"x".repeat(250)] {
+            assert!(!is_legal_name(bad.as_bytes()), "{bad}");
+        }
+    }
+}
