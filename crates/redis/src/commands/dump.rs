@@ -1,0 +1,53 @@
+//! `DUMP <milliseconds>`: waits until this connection's messages are
+//! delivered (contract, section 6).
+
+use super::{Arguments, Context};
+use crate::registry::order;
+use std::time::Duration;
+
+pub(super) async fn run(
+    context: &mut Context<'_>,
+    arguments: &Arguments<'_>,
+) -> std::io::Result<()> {
+    let has_produced = context
+        .session
+        .caller
+        .as_ref()
+        .is_some_and(barnabas_engine::Caller::has_produced);
+    if !has_produced {
+        context.reply.integer(0);
+        return Ok(());
+    }
+    if arguments.count() != 2 {
+        context.reply.error(&format!(
+            "PROD DUMP accepts 1 argument, got {}",
+            arguments.count().saturating_sub(1)
+        ));
+        return Ok(());
+    }
+    let Ok(milliseconds) = arguments.text(1).parse::<i64>() else {
+        context.reply.error("PROD NaN");
+        return Ok(());
+    };
+    let limit = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
+    let may_wait = context.may_wait && !limit.is_zero();
+    if may_wait {
+        context.flush().await?;
+    }
+    let entry = std::sync::Arc::clone(&context.session.entry);
+    let caller = context.session.caller();
+    if may_wait {
+        tokio::select! {
+            () = caller.settled() => {}
+            () = tokio::time::sleep(limit) => {}
+            // A stopping server wants the count now.
+            () = entry.ordered(order::KILL | order::CLOSE) => {}
+            () = context.stream.hung_up() => {}
+        }
+    }
+    let outstanding = caller.outstanding();
+    context
+        .reply
+        .integer(i64::try_from(outstanding).unwrap_or(i64::MAX));
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! What can be configured, and what can be wrong with it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+/// A password. `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(secret: String) -> Self {
+        Self(secret)
+    }
+
+    /// Compares in a time that does not depend on where they differ.
+    pub(crate) fn matches(&self, given: &[u8]) -> bool {
+        use subtle::ConstantTimeEq as _;
+        self.0.as_bytes().ct_eq(given).into()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The form in which BLPOP returns a message (contract, 13.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReplyForm {
+    /// An array of eight: topic, partition, offset and value with their names.
+    #[default]
+    Rafka,
+    /// An array of two: `topics:<topic>` and the value, as Redis; the next
+    /// BLPOP acknowledges.
+    Pair,
+    /// The eight, and key, timestamp and headers.
+    Full,
+}
+
+impl ReplyForm {
+    /// From its name in configurations.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "rafka" => Some(Self::Rafka),
+            "pair" => Some(Self::Pair),
+            "full" => Some(Self::Full),
+            _ => None,
+        }
+    }
+}
+
+/// PEM files for TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's certificate chain.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// If given, clients must show a certificate of this authority.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// How the front end behaves.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// I/O threads; connections are spread over them. At least 1.
+    pub threads: usize,
+    /// Connections at the same time; one more is told so and closed.
+    pub max_connections: usize,
+    /// The password of the user `default`; with it, login is required.
+    pub password: Option<Secret>,
+    /// Further users and their passwords; with any, login is required.
+    pub users: BTreeMap<String, Secret>,
+    /// The form of BLPOP's replies, unless BLPOP itself chooses one.
+    pub reply: ReplyForm,
+    /// Speak TLS only.
+    pub tls: Option<TlsFiles>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            // librdkafka's threads need the other half.
+            threads: std::thread::available_parallelism()
+                .map_or(1, |cores| cores.get().div_ceil(2)),
+            max_connections: 10_000,
+            password: None,
+            users: BTreeMap::new(),
+            reply: ReplyForm::default(),
+            tls: None,
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn requires_login(&self) -> bool {
+        self.password.is_some() || !self.users.is_empty()
+    }
+}
+
+/// Why the front end cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A socket or thread could not be set up.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A certificate or key cannot be used.
+    #[error("redis.tls: {path}: {reason}")]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The shared producer could not be made.
+    #[error(transparent)]
+    Engine(#[from] barnabas_engine::Error),
+}

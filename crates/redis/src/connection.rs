@@ -1,0 +1,272 @@
+//! One client: reads commands, executes them in order, writes replies.
+
+use crate::codec::{Frame, Limits, ParseError, Parser, Protocol, Reply};
+use crate::commands::{self, Arguments, Context, Flow};
+use crate::registry::order;
+use crate::server::Shared;
+use crate::session::Session;
+use crate::statistics::Statistics;
+use crate::stream::Stream;
+use bytes::{Buf as _, BytesMut};
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// Free space that a read gets.
+const READ_BYTES: usize = 64 << 10;
+/// Replies are written at the latest when this many bytes have gathered.
+const WRITE_BYTES: usize = 64 << 10;
+/// Buffers that an I/O thread keeps for the next connection.
+const POOLED: usize = 16;
+/// Larger buffers go back to the allocator.
+const POOLED_BYTES: usize = 256 << 10;
+/// What a client may have sent beyond what is being executed.
+const ALL_ORDERS: u8 = order::KILL | order::STOP_CONSUMING | order::CLOSE;
+
+thread_local! {
+    /// Buffers of connections that wait for input are lent to others, so
+    /// that an idle connection has none.
+    static POOL: RefCell<Vec<(BytesMut, Vec<u8>)>> = const { RefCell::new(Vec::new()) };
+}
+
+fn borrow_buffers() -> (BytesMut, Vec<u8>) {
+    POOL.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+fn return_buffers(mut input: BytesMut, mut output: Vec<u8>) {
+    input.clear();
+    output.clear();
+    POOL.with_borrow_mut(|pool| {
+        if pool.len() < POOLED
+            && input.capacity() <= POOLED_BYTES
+            && output.capacity() <= POOLED_BYTES
+        {
+            pool.push((input, output));
+        }
+    });
+}
+
+/// Why a connection ends.
+enum End {
+    /// As the client or the protocol wants it.
+    Regular,
+    /// The client broke the framing; it has been told.
+    Malformed(ParseError),
+    Io(std::io::Error),
+}
+
+/// Serves a client until it leaves, breaks the protocol or is asked to go.
+pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, peer: String) {
+    let entry = shared.registry.enter(peer, stream.descriptor());
+    // Declared after the stream, hence dropped before it: others look at the
+    // socket as long as the session is registered.
+    let mut stream = stream;
+    let mut connection = Connection {
+        session: Session::new(shared, entry),
+        parser: Parser::default(),
+        protocol: Protocol::default(),
+    };
+    let end = connection.run(&mut stream).await;
+    let id = connection.session.id().to_owned();
+    drop(connection);
+    stream.shutdown().await;
+    match end {
+        End::Regular => tracing::debug!(component = format!("client-{id}"), "closed"),
+        End::Malformed(error) => {
+            tracing::warn!(component = format!("client-{id}"), "closed: {error}");
+        }
+        End::Io(error) => tracing::info!(component = format!("client-{id}"), "closed: {error}"),
+    }
+}
+
+struct Connection {
+    session: Session,
+    parser: Parser,
+    protocol: Protocol,
+}
+
+impl Connection {
+    async fn run(&mut self, stream: &mut Stream) -> End {
+        // The bytes of a command that is not complete yet.
+        let mut pending = BytesMut::new();
+        loop {
+            match self.wait_for_input(stream).await {
+                Ok(Waited::Readable) => {}
+                Ok(Waited::Ordered) => return End::Regular,
+                Err(error) => return End::Io(error),
+            }
+            let (spare, output) = borrow_buffers();
+            let mut input = if pending.is_empty() { spare } else { pending };
+            let mut reply = Reply {
+                bytes: output,
+                protocol: self.protocol,
+            };
+            input.reserve(READ_BYTES);
+            let read = match stream {
+                Stream::Plain(_) => stream.read(&mut input).await,
+                Stream::Tls(_) => tokio::select! {
+                    read = stream.read(&mut input) => read,
+                    () = self.session.entry.ordered(ALL_ORDERS) => Ok(0),
+                },
+            };
+            let end = match read {
+                Ok(0) => Some(End::Regular),
+                Ok(_) => self.process(&mut input, &mut reply, stream).await,
+                Err(error) => Some(End::Io(error)),
+            };
+            self.protocol = reply.protocol;
+            if let Some(end) = end {
+                let _ = stream.write(&mut reply.bytes).await;
+                return end;
+            }
+            if let Err(error) = stream.write(&mut reply.bytes).await {
+                return End::Io(error);
+            }
+            if input.is_empty() {
+                return_buffers(input, reply.bytes);
+                pending = BytesMut::new();
+            } else {
+                return_buffers(BytesMut::new(), reply.bytes);
+                pending = input;
+            }
+            if self.must_end() {
+                return End::Regular;
+            }
+        }
+    }
+
+    /// Waits for input; meanwhile shows a watcher its lines.
+    async fn wait_for_input(&mut self, stream: &mut Stream) -> std::io::Result<Waited> {
+        loop {
+            let session = &mut self.session;
+            let orders = order::KILL
+                | order::CLOSE
+                | if session.consumer.is_some() {
+                    order::STOP_CONSUMING
+                } else {
+                    0
+                };
+            let mut lines = Vec::new();
+            match &mut session.watched {
+                None => tokio::select! {
+                    biased;
+                    ready = stream.readable() => return ready.map(|()| Waited::Readable),
+                    () = session.entry.ordered(orders) => return Ok(Waited::Ordered),
+                },
+                Some(watched) => {
+                    // Of a TLS stream only the socket can be watched here;
+                    // what the session has decrypted is read before.
+                    let readable = async {
+                        match stream {
+                            Stream::Plain(socket) => socket.readable().await,
+                            Stream::Tls(stream) => stream.get_ref().0.readable().await,
+                        }
+                    };
+                    tokio::select! {
+                        ready = readable => return ready.map(|()| Waited::Readable),
+                        () = session.entry.ordered(orders) => return Ok(Waited::Ordered),
+                        line = watched.recv() => match line {
+                            Some(line) => lines.push(line),
+                            None => return Ok(Waited::Ordered),
+                        },
+                    }
+                    while let Ok(line) = watched.try_recv() {
+                        lines.push(line);
+                    }
+                }
+            }
+            let mut reply = Reply {
+                protocol: self.protocol,
+                ..Reply::default()
+            };
+            for line in lines {
+                reply.simple(&line);
+            }
+            stream.write(&mut reply.bytes).await?;
+        }
+    }
+
+    fn must_end(&self) -> bool {
+        let orders = self.session.entry.orders();
+        orders & (order::KILL | order::CLOSE) != 0
+            || orders & order::STOP_CONSUMING != 0 && self.session.consumer.is_some()
+    }
+
+    fn limits(&self) -> Limits {
+        if self.session.is_logged_in {
+            Limits::FULL
+        } else {
+            Limits::BEFORE_LOGIN
+        }
+    }
+
+    /// Executes every complete command of the input and leaves the rest.
+    async fn process(
+        &mut self,
+        input: &mut BytesMut,
+        reply: &mut Reply,
+        stream: &mut Stream,
+    ) -> Option<End> {
+        let mut start = 0;
+        let mut executed = 0;
+        let mut produced = commands::Pipeline::default();
+        let end = loop {
+            let frame = self.parser.next(input, start, self.limits());
+            let end = match frame {
+                Ok(Frame::Command { end }) => end,
+                Ok(Frame::Incomplete) => {
+                    produced.finish(&mut self.session, input, reply, stream).await;
+                    break None;
+                }
+                Err(error) => {
+                    produced.finish(&mut self.session, input, reply, stream).await;
+                    if error != ParseError::CrossProtocol {
+                        reply.error(&error.to_string());
+                    }
+                    break Some(End::Malformed(error));
+                }
+            };
+            start = end;
+            executed += 1;
+            let arguments = Arguments::new(&self.parser, input);
+            // Consecutive messages to one topic go to Kafka in one call.
+            if produced.take(&mut self.session, &arguments, input) {
+                continue;
+            }
+            if let Some(error) = produced.finish(&mut self.session, input, reply, stream).await {
+                break Some(End::Io(error));
+            }
+            if produced.take(&mut self.session, &arguments, input) {
+                continue;
+            }
+            let mut context = Context {
+                session: &mut self.session,
+                reply,
+                stream,
+                may_wait: true,
+            };
+            match commands::execute(&mut context, &arguments).await {
+                Flow::Continue => {}
+                Flow::Close => break Some(End::Regular),
+                Flow::Broken(error) => break Some(End::Io(error)),
+            }
+            if self.must_end() {
+                break Some(End::Regular);
+            }
+            if reply.bytes.len() >= WRITE_BYTES
+                && let Err(error) = stream.write(&mut reply.bytes).await
+            {
+                break Some(End::Io(error));
+            }
+        };
+        input.advance(start.min(input.len()));
+        self.parser.rebase(start);
+        Statistics::add(&self.session.shared.statistics.commands, executed);
+        self.session.entry.touch();
+        end
+    }
+}
+
+enum Waited {
+    Readable,
+    Ordered,
+}

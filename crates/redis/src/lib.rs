@@ -1,0 +1,30 @@
+//! The Redis front end of Barnabas: a drop-in for rafka.
+//!
+//! Any Redis client produces with `RPUSHX topics:<topic>[:<key>] <message>`
+//! and consumes with `BLPOP topics:<topic> <seconds>` and
+//! `RPUSH acks <topic>:<partition>:<offset>`. The contract is
+//! `spec/redis.md`; comments name its sections.
+//!
+//! In reading order:
+//!
+//! - `config`: what can be configured;
+//! - `server`: listeners, I/O threads, draining;
+//! - `connection`: one client: reads, executes, writes;
+//! - `session`: what a connection has said and owns;
+//! - `codec`: the wire format, without I/O;
+//! - `commands`: one file per command or family;
+//! - `registry`: what connections know of each other: names, watchers;
+//! - `statistics`: counters.
+
+mod codec;
+mod commands;
+mod config;
+mod connection;
+mod registry;
+mod server;
+mod session;
+mod statistics;
+mod stream;
+
+pub use config::{Config, Error, ReplyForm, Secret, TlsFiles};
+pub use server::{Drained, Server};

@@ -1,0 +1,366 @@
+//! What connections know of each other: who is there, which names are taken,
+//! who watches.
+
+use crate::codec::escape_controls;
+use crate::session::Flags;
+use crate::statistics::Statistics;
+use crate::stream::is_hung_up;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, mpsc};
+
+/// Lines that wait for a watcher; more are dropped and counted.
+const WATCHER_LINES: usize = 1_000;
+/// Bytes of one argument that a watcher sees.
+const WATCHED_ARGUMENT: usize = 1_024;
+/// How long a name waits for the clean-up after a holder that has hung up.
+const NAME_WAIT: Duration = Duration::from_millis(200);
+
+/// What a connection is asked to do.
+pub(crate) mod order {
+    /// End at once.
+    pub(crate) const KILL: u8 = 1;
+    /// The server stops: consumers end after their reply.
+    pub(crate) const STOP_CONSUMING: u8 = 2;
+    /// The server stops: everybody ends after the running command.
+    pub(crate) const CLOSE: u8 = 4;
+}
+
+/// What others may see of a connection, and how they reach it.
+pub(crate) struct Entry {
+    pub(crate) id: u64,
+    pub(crate) peer: String,
+    pub(crate) since: Instant,
+    descriptor: RawFd,
+    orders: AtomicU8,
+    ordered: Notify,
+    pub(crate) about: Mutex<About>,
+    pub(crate) flags: Flags,
+    /// Milliseconds after `since` of the last command.
+    pub(crate) active_ms: AtomicU64,
+    pub(crate) is_resp3: AtomicBool,
+}
+
+/// The slowly changing part.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct About {
+    pub(crate) name: Option<String>,
+    pub(crate) command: String,
+    pub(crate) library_name: String,
+    pub(crate) library_version: String,
+    pub(crate) topics: String,
+    pub(crate) database: u8,
+}
+
+impl Entry {
+    pub(crate) fn orders(&self) -> u8 {
+        self.orders.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn give_order(&self, order: u8) {
+        self.orders.fetch_or(order, Ordering::AcqRel);
+        self.ordered.notify_waiters();
+    }
+
+    /// Resolves when one of `wanted` has been ordered.
+    pub(crate) async fn ordered(&self, wanted: u8) {
+        loop {
+            let ordered = self.ordered.notified();
+            tokio::pin!(ordered);
+            ordered.as_mut().enable();
+            if self.orders() & wanted != 0 {
+                return;
+            }
+            ordered.await;
+        }
+    }
+
+    pub(crate) fn touch(&self) {
+        let active = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.active_ms.store(active, Ordering::Relaxed);
+    }
+}
+
+/// Somebody who sent MONITOR.
+struct Watcher {
+    lines: mpsc::Sender<String>,
+}
+
+/// All connections of the process.
+#[derive(Default)]
+pub(crate) struct Registry {
+    entries: Mutex<BTreeMap<u64, Arc<Entry>>>,
+    names: Mutex<HashMap<String, u64>>,
+    name_freed: Notify,
+    watchers: Mutex<HashMap<u64, Watcher>>,
+    watcher_count: AtomicUsize,
+    last_id: AtomicU64,
+    /// Orders that hold for every connection, also for those to come.
+    standing_orders: AtomicU8,
+}
+
+/// Why a name cannot be had.
+pub(crate) struct NameTaken;
+
+impl Registry {
+    pub(crate) fn enter(&self, peer: String, descriptor: RawFd) -> Arc<Entry> {
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let entry = Arc::new(Entry {
+            id,
+            peer,
+            since: Instant::now(),
+            descriptor,
+            orders: AtomicU8::new(self.standing_orders.load(Ordering::Acquire)),
+            ordered: Notify::new(),
+            about: Mutex::default(),
+            flags: Flags::default(),
+            active_ms: AtomicU64::new(0),
+            is_resp3: AtomicBool::new(false),
+        });
+        self.entries.lock().insert(id, Arc::clone(&entry));
+        // An order given between the two lines above.
+        entry
+            .orders
+            .fetch_or(self.standing_orders.load(Ordering::Acquire), Ordering::AcqRel);
+        entry
+    }
+
+    /// Must be called while the connection's socket is still open: others
+    /// may look at the descriptor of every entry they find.
+    pub(crate) fn leave(&self, id: u64) {
+        self.unwatch(id);
+        self.entries.lock().remove(&id);
+    }
+
+    /// All connections, by id.
+    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
+        self.entries.lock().values().cloned().collect()
+    }
+
+    /// Orders something of all connections, now and to come.
+    pub(crate) fn order_all(&self, order: u8) {
+        self.standing_orders.fetch_or(order, Ordering::AcqRel);
+        for entry in self.entries() {
+            entry.give_order(order);
+        }
+    }
+
+    /// Takes a name for a connection. A holder that has already hung up gets
+    /// a moment to be cleaned up.
+    pub(crate) async fn claim(&self, name: &str, id: u64) -> Result<(), NameTaken> {
+        let deadline = tokio::time::Instant::now() + NAME_WAIT;
+        loop {
+            let freed = self.name_freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            {
+                let mut names = self.names.lock();
+                match names.get(name) {
+                    None => {
+                        names.insert(name.to_owned(), id);
+                        return Ok(());
+                    }
+                    Some(holder) if *holder == id => return Ok(()),
+                    Some(holder) if !self.is_hung_up(*holder) => return Err(NameTaken),
+                    Some(_) => {}
+                }
+            }
+            if tokio::time::timeout_at(deadline, freed).await.is_err() {
+                return Err(NameTaken);
+            }
+        }
+    }
+
+    fn is_hung_up(&self, id: u64) -> bool {
+        // The lock keeps the entry, and the entry keeps the socket open.
+        match self.entries.lock().get(&id) {
+            Some(entry) => is_hung_up(entry.descriptor),
+            None => true,
+        }
+    }
+
+    /// Gives a name back.
+    pub(crate) fn release(&self, name: &str, id: u64) {
+        let mut names = self.names.lock();
+        if names.get(name) == Some(&id) {
+            names.remove(name);
+            self.name_freed.notify_waiters();
+        }
+    }
+
+    /// Makes a connection a watcher.
+    pub(crate) fn watch(&self, id: u64) -> mpsc::Receiver<String> {
+        let (lines, receiver) = mpsc::channel(WATCHER_LINES);
+        let mut watchers = self.watchers.lock();
+        watchers.insert(id, Watcher { lines });
+        self.watcher_count.store(watchers.len(), Ordering::Release);
+        receiver
+    }
+
+    pub(crate) fn unwatch(&self, id: u64) {
+        let mut watchers = self.watchers.lock();
+        watchers.remove(&id);
+        self.watcher_count.store(watchers.len(), Ordering::Release);
+    }
+
+    pub(crate) fn has_watchers(&self) -> bool {
+        self.watcher_count.load(Ordering::Acquire) > 0
+    }
+
+    /// Shows a command to all watchers.
+    pub(crate) fn show<'a>(
+        &self,
+        issuer: &str,
+        arguments: impl Iterator<Item = &'a [u8]>,
+        statistics: &Statistics,
+    ) {
+        let line = watched_line(issuer, arguments);
+        for watcher in self.watchers.lock().values() {
+            if watcher.lines.try_send(line.clone()).is_err() {
+                Statistics::add(&statistics.monitor_dropped, 1);
+            }
+        }
+    }
+}
+
+/// One MONITOR line without its `+` and line end.
+fn watched_line<'a>(issuer: &str, arguments: impl Iterator<Item = &'a [u8]>) -> String {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let mut line = format!(
+        "{}.{:06} [0 {}]",
+        now.as_secs(),
+        now.subsec_micros(),
+        escape_controls(issuer.as_bytes())
+    );
+    let mut hides = Hides::new();
+    for argument in arguments {
+        line.push_str(" \"");
+        if hides.hides(argument) {
+            line.push_str("(redacted)");
+        } else {
+            escape_argument(&mut line, argument);
+        }
+        line.push('"');
+    }
+    line
+}
+
+/// Which arguments are passwords: all of AUTH, the two after HELLO's AUTH.
+struct Hides {
+    command: Vec<u8>,
+    index: usize,
+    after_auth: usize,
+}
+
+impl Hides {
+    fn new() -> Self {
+        Self {
+            command: Vec::new(),
+            index: 0,
+            after_auth: 0,
+        }
+    }
+
+    fn hides(&mut self, argument: &[u8]) -> bool {
+        let index = self.index;
+        self.index += 1;
+        if index == 0 {
+            self.command = argument.to_ascii_uppercase();
+            return false;
+        }
+        if self.command == b"AUTH" {
+            return true;
+        }
+        if self.command == b"HELLO" {
+            if self.after_auth > 0 {
+                self.after_auth -= 1;
+                return true;
+            }
+            if argument.eq_ignore_ascii_case(b"auth") {
+                self.after_auth = 2;
+            }
+        }
+        false
+    }
+}
+
+/// Redis's escaping of arguments in MONITOR.
+fn escape_argument(line: &mut String, argument: &[u8]) {
+    use std::fmt::Write as _;
+    let shown = argument.get(..WATCHED_ARGUMENT).unwrap_or(argument);
+    for byte in shown {
+        match byte {
+            b'\\' => line.push_str("\\\\"),
+            b'"' => line.push_str("\\\""),
+            b'\n' => line.push_str("\\n"),
+            b'\r' => line.push_str("\\r"),
+            b'\t' => line.push_str("\\t"),
+            0x07 => line.push_str("\\a"),
+            0x08 => line.push_str("\\b"),
+            0x20..=0x7e => line.push(char::from(*byte)),
+            other => {
+                let _ = write!(line, "\\x{other:02x}");
+            }
+        }
+    }
+    if argument.len() > WATCHED_ARGUMENT {
+        line.push_str("...");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(arguments: &[&[u8]]) -> String {
+        let line = watched_line("g:n", arguments.iter().copied());
+        line.split_once("] ").unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn arguments_are_escaped_and_cut() {
+        assert_eq!(
+            shown(&[b"PING", b"a\"b\\\r\n\x00\xff"]),
+            "\"PING\" \"a\\\"b\\\\\\r\\n\\x00\\xff\""
+        );
+        let long = vec![b'x'; 1_025];
+        assert_eq!(
+            shown(&[b"ECHO", &long]),
+            format!("\"ECHO\" \"{}...\"", "x".repeat(1_024))
+        );
+    }
+
+    #[test]
+    fn passwords_are_never_shown() {
+        assert_eq!(
+            shown(&[b"auth", b"u", b"p"]),
+            "\"auth\" \"(redacted)\" \"(redacted)\""
+        );
+        assert_eq!(
+            shown(&[b"HELLO", b"3", b"AUTH", b"u", b"p", b"SETNAME", b"n"]),
+            "\"HELLO\" \"3\" \"AUTH\" \"(redacted)\" \"(redacted)\" \"SETNAME\" \"n\""
+        );
+    }
+
+    #[tokio::test]
+    async fn a_name_is_held_once() {
+        let registry = Registry::default();
+        let (one, two) = (
+            registry.enter("a".to_owned(), 0),
+            registry.enter("b".to_owned(), 0),
+        );
+        assert!(registry.claim("g:n", one.id).await.is_ok());
+        assert!(registry.claim("g:n", one.id).await.is_ok());
+        assert!(registry.claim("g:n", two.id).await.is_err());
+        registry.release("g:n", two.id);
+        assert!(registry.claim("g:n", two.id).await.is_err());
+        registry.release("g:n", one.id);
+        assert!(registry.claim("g:n", two.id).await.is_ok());
+    }
+}
