@@ -1,0 +1,108 @@
+//! Wiring: clusters, front ends, and what happens at the end.
+
+use crate::cli::ServeOptions;
+use crate::config::{self, Resolved};
+use crate::logging;
+use crate::signals::Stop;
+use anyhow::{Context as _, Result, bail};
+use barnabas_engine::{Cluster, ClusterConfig};
+use barnabas_redis::Server;
+use std::net::{TcpListener, ToSocketAddrs as _};
+use std::time::Duration;
+
+/// How long the producers get to deliver what is queued (contract, section
+/// 8, step 6).
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+
+/// `barnabas serve`
+pub(crate) fn run_configured(options: &ServeOptions) -> Result<()> {
+    let resolved = config::load(&options.config)?;
+    if options.check {
+        println!("{}: nothing is wrong", options.config.display());
+        return Ok(());
+    }
+    logging::start(resolved.log.format, &resolved.log.level)?;
+    serve(resolved, |_| {})
+}
+
+/// Serves until a signal, then drains. `ready` is called with the port of the
+/// first listener once connections are accepted.
+pub(crate) fn serve(resolved: Resolved, ready: impl FnOnce(u16)) -> Result<()> {
+    let listeners = resolved
+        .listen
+        .iter()
+        .map(|address| bind(address))
+        .collect::<Result<Vec<_>>>()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let stop = Stop::new()?;
+        let cluster = Cluster::open(resolved.cluster)?;
+        let server = Server::start(listeners, resolved.redis, cluster.clone())?;
+        ready(server.addresses().first().map_or(0, |address| address.port()));
+        stop.wait().await?;
+        let drain = async {
+            let drained = server.drain().await;
+            if drained.consumers_left > 0 {
+                tracing::warn!(
+                    component = "server",
+                    "{} consumers had not left their groups",
+                    drained.consumers_left
+                );
+            }
+            let undelivered = cluster.flush(FLUSH_LIMIT).await;
+            if undelivered > 0 {
+                tracing::error!(
+                    component = "producer",
+                    "{undelivered} messages were not delivered"
+                );
+            }
+        };
+        if tokio::time::timeout(resolved.shutdown_deadline, drain)
+            .await
+            .is_err()
+        {
+            tracing::error!(component = "server", "The deadline for draining is over");
+        }
+        tracing::info!(component = "server", "Bye");
+        Ok(())
+    })?;
+    // librdkafka's threads may still be waiting for a broker that is gone;
+    // everything that can be saved has been.
+    std::process::exit(0)
+}
+
+fn bind(address: &str) -> Result<TcpListener> {
+    let mut last = None;
+    for address in address
+        .to_socket_addrs()
+        .with_context(|| format!("cannot listen on {address}"))?
+    {
+        match TcpListener::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = Some(error),
+        }
+    }
+    match last {
+        Some(error) => bail!("cannot listen on {address}: {error}"),
+        None => bail!("cannot listen on {address}: no such host"),
+    }
+}
+
+/// Every problem of a cluster's properties, one line each; `Ok` when there
+/// is none.
+pub(crate) fn check(cluster: &ClusterConfig) -> Result<()> {
+    let problems: Vec<String> = cluster
+        .problems()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        bail!("{}", problems.join("\n"))
+    }
+}

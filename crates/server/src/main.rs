@@ -1,0 +1,44 @@
+//! The `barnabas` binary: reads what was typed and configured, wires the
+//! parts together, serves, and drains when told to stop.
+
+mod cli;
+mod config;
+mod dev;
+mod gateway;
+mod logging;
+mod rafka;
+mod signals;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+// librdkafka frees on one thread what another has allocated, message by
+// message; this allocator is made for that, and serves C code too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What the process ends with.
+mod exit {
+    /// A configuration, a port or a broker setting cannot be used; or a
+    /// second signal came while draining.
+    pub(super) const FAILURE: u8 = 1;
+}
+
+fn main() -> ExitCode {
+    let result = if cli::is_called_rafka(std::env::args_os().next()) {
+        rafka::run(&cli::RafkaProgram::parse().options)
+    } else {
+        match cli::Cli::parse().command {
+            cli::Command::Dev(options) => dev::run(&options),
+            cli::Command::Serve(options) => gateway::run_configured(&options),
+            cli::Command::Rafka(options) => rafka::run(&options),
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::from(exit::FAILURE)
+        }
+    }
+}
