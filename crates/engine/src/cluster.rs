@@ -85,13 +85,10 @@ fn allows_idempotence(properties: &Properties) -> bool {
         .iter()
         .filter_map(|name| properties.get(name))
         .all(|acks| matches!(acks, "all" | "-1"));
-    let in_flight = [
-        "max.in.flight",
-        "max.in.flight.requests.per.connection",
-    ]
-    .iter()
-    .filter_map(|name| properties.get(name))
-    .all(|count| count.parse::<u32>().is_ok_and(|count| count <= 5));
+    let in_flight = ["max.in.flight", "max.in.flight.requests.per.connection"]
+        .iter()
+        .filter_map(|name| properties.get(name))
+        .all(|count| count.parse::<u32>().is_ok_and(|count| count <= 5));
     let retries = ["retries", "message.send.max.retries"]
         .iter()
         .filter_map(|name| properties.get(name))

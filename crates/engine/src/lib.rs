@@ -35,7 +35,6 @@ pub use embedded::EmbeddedCluster;
 pub use error::{Error, ErrorCode, KafkaError};
 pub use native::{Message, librdkafka_version};
 pub use producer::{
-    Caller, CallerLimits, CallerReport, Delivery, Producer, ProducerStatistics, Record, Sent,
-    Topic,
+    Caller, CallerLimits, CallerReport, Delivery, Producer, ProducerStatistics, Record, Sent, Topic,
 };
 pub use properties::Properties;

@@ -206,7 +206,10 @@ mod tests {
         let contradiction = properties(&[("enable.idempotence", "true"), ("acks", "1")])
             .contradiction(Kind::Producer)
             .unwrap();
-        assert!(contradiction.to_string().contains("acks"), "{contradiction}");
+        assert!(
+            contradiction.to_string().contains("acks"),
+            "{contradiction}"
+        );
     }
 
     #[test]

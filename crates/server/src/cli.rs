@@ -27,7 +27,7 @@ pub(crate) enum Command {
     /// Serve as a configuration file says
     Serve(ServeOptions),
     /// Serve as rafka did: its flags, its file, its log
-    #[command(disable_help_flag = true, disable_version_flag = true)]
+    #[command(version = version(), disable_help_flag = true, disable_version_flag = true)]
     Rafka(RafkaOptions),
 }
 

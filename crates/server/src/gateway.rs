@@ -42,7 +42,12 @@ pub(crate) fn serve(resolved: Resolved, ready: impl FnOnce(u16)) -> Result<()> {
         let stop = Stop::new()?;
         let cluster = Cluster::open(resolved.cluster)?;
         let server = Server::start(listeners, resolved.redis, cluster.clone())?;
-        ready(server.addresses().first().map_or(0, |address| address.port()));
+        ready(
+            server
+                .addresses()
+                .first()
+                .map_or(0, |address| address.port()),
+        );
         stop.wait().await?;
         let drain = async {
             let drained = server.drain().await;
@@ -68,7 +73,7 @@ pub(crate) fn serve(resolved: Resolved, ready: impl FnOnce(u16)) -> Result<()> {
             tracing::error!(component = "server", "The deadline for draining is over");
         }
         tracing::info!(component = "server", "Bye");
-        Ok(())
+        anyhow::Ok(())
     })?;
     // librdkafka's threads may still be waiting for a broker that is gone;
     // everything that can be saved has been.
@@ -95,11 +100,7 @@ fn bind(address: &str) -> Result<TcpListener> {
 /// Every problem of a cluster's properties, one line each; `Ok` when there
 /// is none.
 pub(crate) fn check(cluster: &ClusterConfig) -> Result<()> {
-    let problems: Vec<String> = cluster
-        .problems()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let problems: Vec<String> = cluster.problems().iter().map(ToString::to_string).collect();
     if problems.is_empty() {
         Ok(())
     } else {

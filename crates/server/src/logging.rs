@@ -15,8 +15,9 @@ use tracing_subscriber::registry::LookupSpan;
 /// of `target=level` directives.
 pub(crate) fn start(format: LogFormat, level: &str) -> Result<()> {
     let filter = match std::env::var("RUST_LOG") {
-        Ok(directives) if !directives.is_empty() => EnvFilter::try_new(directives)
-            .context("RUST_LOG is no list of log directives")?,
+        Ok(directives) if !directives.is_empty() => {
+            EnvFilter::try_new(directives).context("RUST_LOG is no list of log directives")?
+        }
         _ => EnvFilter::try_new(level).with_context(|| format!("log.level: {level}"))?,
     };
     let builder = tracing_subscriber::fmt()

@@ -134,9 +134,15 @@ mod tests {
             get(&resolved.cluster.consumer, "enable.auto.commit").as_deref(),
             Some("true")
         );
-        assert_eq!(get(&resolved.cluster.producer, "linger.ms").as_deref(), Some("5"));
         assert_eq!(
-            get(&resolved.cluster.consumer, "go.application.rebalance.enable"),
+            get(&resolved.cluster.producer, "linger.ms").as_deref(),
+            Some("5")
+        );
+        assert_eq!(
+            get(
+                &resolved.cluster.consumer,
+                "go.application.rebalance.enable"
+            ),
             None
         );
         assert_eq!(resolved.redis.reply, barnabas_redis::ReplyForm::Pair);

@@ -10,7 +10,10 @@ pub(super) struct Assignment {
 
 impl Assignment {
     pub(super) fn add(&mut self, topic: String, partition: i32) {
-        self.topics.entry(topic).or_default().insert(partition, None);
+        self.topics
+            .entry(topic)
+            .or_default()
+            .insert(partition, None);
     }
 
     pub(super) fn remove(&mut self, topic: &str, partition: i32) {
@@ -35,9 +38,7 @@ impl Assignment {
             .get_mut(topic)
             .and_then(|partitions| partitions.get_mut(&partition));
         match stored {
-            Some(stored) => stored
-                .replace(offset)
-                .is_some_and(|before| offset < before),
+            Some(stored) => stored.replace(offset).is_some_and(|before| offset < before),
             None => false,
         }
     }

@@ -76,7 +76,9 @@ impl Handle {
 
     pub(super) fn register(&self, waker: &Arc<Waker>, member: &Arc<Member>) {
         let _ = waker.member.set(Arc::downgrade(member));
-        let _ = self.requests.send(Request::Register(Arc::downgrade(member)));
+        let _ = self
+            .requests
+            .send(Request::Register(Arc::downgrade(member)));
         // Events that came before the waker knew its member.
         waker.is_listed.store(true, Ordering::Release);
         let _ = self.requests.send(Request::Events(Arc::clone(waker)));
@@ -322,8 +324,7 @@ impl Member {
     fn rebalance(&self, event: &Event) {
         let partitions = event.partitions();
         let protocol = self.client.rebalance_protocol();
-        let is_assignment =
-            KafkaError::from_raw(event.error()).is(ErrorCode::AssignPartitions);
+        let is_assignment = KafkaError::from_raw(event.error()).is(ErrorCode::AssignPartitions);
         let result = if is_assignment {
             self.take_on(protocol, &partitions)
         } else {

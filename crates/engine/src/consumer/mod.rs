@@ -166,11 +166,8 @@ impl Consumer {
         for topic in topics {
             subscription.add(topic, -1, None);
         }
-        let (closer, mut events, mut close_events) = (
-            groups.handle(),
-            client.consumer_queue(),
-            client.new_queue(),
-        );
+        let (closer, mut events, mut close_events) =
+            (groups.handle(), client.consumer_queue(), client.new_queue());
         let waker = closer.waker();
         events.wake(Arc::<groups::Waker>::clone(&waker));
         close_events.wake(Arc::<groups::Waker>::clone(&waker));
@@ -270,9 +267,9 @@ impl Consumer {
                 .iter()
                 .find(|position| !assignment.holds(&position.topic, position.partition))
         {
-            return member.store(std::slice::from_ref(bad)).and(Err(
-                KafkaError::from_code(ErrorCode::State),
-            ));
+            return member
+                .store(std::slice::from_ref(bad))
+                .and(Err(KafkaError::from_code(ErrorCode::State)));
         }
         member.store(positions)?;
         let mut lowered = Partitions::new();

@@ -106,7 +106,9 @@ pub(crate) trait WakeTarget: Send + Sync + 'static {
 }
 
 /// Keeps the wake target of a queue alive.
-pub(crate) struct QueueWaker(#[allow(dead_code, reason = "owned by the C side")] Arc<dyn WakeTarget>);
+pub(crate) struct QueueWaker(
+    #[allow(dead_code, reason = "owned by the C side")] Arc<dyn WakeTarget>,
+);
 
 /// A reference to a librdkafka queue.
 pub(crate) struct Queue {
@@ -143,12 +145,6 @@ impl Queue {
         // SAFETY: the queue is alive; the event becomes ours.
         let event = unsafe { sys::rd_kafka_queue_poll(self.pointer.as_ptr(), milliseconds) };
         NonNull::new(event).map(Event::new)
-    }
-
-    /// Lets whoever waits in `poll` return.
-    pub(crate) fn interrupt(&self) {
-        // SAFETY: the queue is alive.
-        unsafe { sys::rd_kafka_queue_yield(self.pointer.as_ptr()) };
     }
 }
 

@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_refused_value_is_explained() {
         let mut conf = Conf::new();
-        let reason = conf.set("linger.ms", "soon").unwrap_err();
-        assert!(reason.contains("linger.ms"), "{reason}");
+        let reason = conf.set("statistics.interval.ms", "soon").unwrap_err();
+        assert!(reason.contains("statistics.interval.ms"), "{reason}");
     }
 }

@@ -33,11 +33,8 @@ impl Client {
         };
         // SAFETY: both queues are alive; the partition's is released again.
         unsafe {
-            let queue = sys::rd_kafka_queue_get_partition(
-                self.pointer.as_ptr(),
-                topic.as_ptr(),
-                partition,
-            );
+            let queue =
+                sys::rd_kafka_queue_get_partition(self.pointer.as_ptr(), topic.as_ptr(), partition);
             if !queue.is_null() {
                 sys::rd_kafka_queue_forward(queue, target.pointer.as_ptr());
                 sys::rd_kafka_queue_destroy(queue);
@@ -48,9 +45,7 @@ impl Client {
     /// Joins the group for these topics; answers an error number, 0 is none.
     pub(crate) fn subscribe(&self, topics: &Partitions) -> i32 {
         // SAFETY: the list is copied by librdkafka.
-        unsafe {
-            sys::rd_kafka_subscribe(self.pointer.as_ptr(), topics.pointer.as_ptr()) as i32
-        }
+        unsafe { sys::rd_kafka_subscribe(self.pointer.as_ptr(), topics.pointer.as_ptr()) as i32 }
     }
 
     /// Leaves the group, keeping the client.
@@ -146,11 +141,8 @@ impl Client {
         position.add(topic, partition, Some(offset));
         // SAFETY: the list is owned; a time-out of 0 does not wait.
         unsafe {
-            let error = sys::rd_kafka_seek_partitions(
-                self.pointer.as_ptr(),
-                position.pointer.as_ptr(),
-                0,
-            );
+            let error =
+                sys::rd_kafka_seek_partitions(self.pointer.as_ptr(), position.pointer.as_ptr(), 0);
             let _ = take_error(error);
         }
     }

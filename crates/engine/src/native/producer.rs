@@ -25,11 +25,7 @@ impl NativeTopic {
         // SAFETY: the client is alive; a null configuration means the
         // client's default.
         let pointer = unsafe {
-            sys::rd_kafka_topic_new(
-                client.pointer.as_ptr(),
-                name.as_ptr(),
-                std::ptr::null_mut(),
-            )
+            sys::rd_kafka_topic_new(client.pointer.as_ptr(), name.as_ptr(), std::ptr::null_mut())
         };
         Some(Self {
             pointer: NonNull::new(pointer)?,
@@ -78,8 +74,7 @@ impl Batch {
                 err: sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
                 rkt: std::ptr::null_mut(),
                 partition: UNASSIGNED,
-                payload: value
-                    .map_or(VALUE_OF_TOMBSTONE, |value| value.as_ptr().cast_mut().cast()),
+                payload: value.map_or(VALUE_OF_TOMBSTONE, |value| value.as_ptr().cast_mut().cast()),
                 len: value.map_or(0, <[u8]>::len),
                 key: key.map_or(std::ptr::null_mut(), |key| key.as_ptr().cast_mut().cast()),
                 key_len: key.map_or(0, <[u8]>::len),
@@ -268,15 +263,32 @@ impl Client {
             };
             let item = |vtype, u| sys::rd_kafka_vu_t { vtype, u };
             let mut parts = vec![
-                item(V::RD_KAFKA_VTYPE_RKT, Union { rkt: topic.pointer.as_ptr() }),
+                item(
+                    V::RD_KAFKA_VTYPE_RKT,
+                    Union {
+                        rkt: topic.pointer.as_ptr(),
+                    },
+                ),
                 item(
                     V::RD_KAFKA_VTYPE_PARTITION,
-                    Union { i32_: partition.unwrap_or(UNASSIGNED) },
+                    Union {
+                        i32_: partition.unwrap_or(UNASSIGNED),
+                    },
                 ),
-                item(V::RD_KAFKA_VTYPE_MSGFLAGS, Union { i: sys::RD_KAFKA_MSG_F_COPY }),
+                item(
+                    V::RD_KAFKA_VTYPE_MSGFLAGS,
+                    Union {
+                        i: sys::RD_KAFKA_MSG_F_COPY,
+                    },
+                ),
                 item(V::RD_KAFKA_VTYPE_VALUE, mem(value)),
                 item(V::RD_KAFKA_VTYPE_KEY, mem(key)),
-                item(V::RD_KAFKA_VTYPE_OPAQUE, Union { ptr: std::ptr::without_provenance_mut(opaque) }),
+                item(
+                    V::RD_KAFKA_VTYPE_OPAQUE,
+                    Union {
+                        ptr: std::ptr::without_provenance_mut(opaque),
+                    },
+                ),
             ];
             if let Some(timestamp) = timestamp {
                 parts.push(item(V::RD_KAFKA_VTYPE_TIMESTAMP, Union { i64_: timestamp }));
@@ -284,8 +296,7 @@ impl Client {
             if !list.is_null() {
                 parts.push(item(V::RD_KAFKA_VTYPE_HEADERS, Union { headers: list }));
             }
-            let error =
-                sys::rd_kafka_produceva(self.pointer.as_ptr(), parts.as_ptr(), parts.len());
+            let error = sys::rd_kafka_produceva(self.pointer.as_ptr(), parts.as_ptr(), parts.len());
             if error.is_null() {
                 return 0;
             }

@@ -135,7 +135,11 @@ impl Sent<'_> {
 impl Caller {
     pub(super) fn new(producer: Producer, limits: CallerLimits) -> Self {
         let account = Arc::new(Account::default());
-        let slot = producer.shared.accounts.write().insert(Arc::clone(&account));
+        let slot = producer
+            .shared
+            .accounts
+            .write()
+            .insert(Arc::clone(&account));
         Self {
             producer,
             account,
@@ -178,7 +182,8 @@ impl Caller {
             State::Unresolved | State::Missing => self.keep(topic, records.take(room)),
         };
         let full = KafkaError::from_code(ErrorCode::QueueFull);
-        self.refused.extend((room..total).map(|index| (index, full)));
+        self.refused
+            .extend((room..total).map(|index| (index, full)));
         self.accepted += accepted as u64;
         self.producer
             .shared

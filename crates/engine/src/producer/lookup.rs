@@ -51,9 +51,7 @@ pub(super) fn run(shared: &Arc<Shared>, requests: &Receiver<Request>) {
         let next = searches.iter().map(|search| search.next).min();
         let mut request = match next {
             None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(next) => {
-                requests.recv_timeout(next.saturating_duration_since(Instant::now()))
-            }
+            Some(next) => requests.recv_timeout(next.saturating_duration_since(Instant::now())),
         };
         loop {
             match request {

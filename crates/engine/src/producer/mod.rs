@@ -176,9 +176,8 @@ impl Producer {
         let number = |name: &str| properties.get(name)?.parse::<u64>().ok();
         let mut conf = properties.to_conf()?;
         conf.set_events(RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
-        let client = Arc::new(
-            Client::new(Kind::Producer, conf).map_err(|reason| Error::Client { reason })?,
-        );
+        let client =
+            Arc::new(Client::new(Kind::Producer, conf).map_err(|reason| Error::Client { reason })?);
         let (lookups, requests) = mpsc::channel();
         let shared = Arc::new(Shared {
             client,
@@ -224,9 +223,7 @@ impl Producer {
         };
         let mut topics = self.shared.topics.write();
         if topics.len() >= REMEMBERED_TOPICS {
-            topics.retain(|_, topic| {
-                topic.state() == State::Known || Arc::strong_count(topic) > 1
-            });
+            topics.retain(|_, topic| topic.state() == State::Known || Arc::strong_count(topic) > 1);
         }
         let topic = topics
             .entry(name.into())
@@ -249,10 +246,9 @@ impl Producer {
         headers: &[(&str, Option<&[u8]>)],
         timestamp: Option<i64>,
     ) -> Result<Delivery, Error> {
-        let native =
-            NativeTopic::new(&self.shared.client, topic).ok_or(Error::Kafka {
-                error: KafkaError::from_code(ErrorCode::InvalidTopic),
-            })?;
+        let native = NativeTopic::new(&self.shared.client, topic).ok_or(Error::Kafka {
+            error: KafkaError::from_code(ErrorCode::InvalidTopic),
+        })?;
         let (result, answer) = oneshot::channel();
         let ticket = self.shared.tickets.lock().insert(Ticket { result });
         let code = self.shared.client.produce_one(

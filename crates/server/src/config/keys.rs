@@ -24,7 +24,10 @@ pub(super) struct Key {
     pub(super) kind: Kind,
     /// Its default as the example shows it; `none` when it is off unless
     /// given. Checked against the example by a test.
-    #[cfg_attr(not(test), allow(dead_code, reason = "documents; read by the test of the example"))]
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "documents; read by the test of the example")
+    )]
     pub(super) default: &'static str,
 }
 
@@ -49,7 +52,11 @@ pub(super) const KEYS: &[Key] = &[
     key("redis.max_connections", Kind::Number(1), "10000"),
     key("redis.password", Kind::Text, "none"),
     key("redis.users", Kind::Map, "none"),
-    key("redis.reply", Kind::Choice(&["rafka", "pair", "full"]), "rafka"),
+    key(
+        "redis.reply",
+        Kind::Choice(&["rafka", "pair", "full"]),
+        "rafka",
+    ),
     key("redis.tls.cert", Kind::Text, "none"),
     key("redis.tls.key", Kind::Text, "none"),
     key("redis.tls.client_ca", Kind::Text, "none"),
@@ -71,9 +78,9 @@ pub(super) fn find(path: &str) -> Found {
         return Found::Key(key);
     }
     let depth = path.split('.').count();
-    let is_section = KEYS.iter().any(|key| {
-        key.path.split('.').count() > depth && matches(&first(key.path, depth), path)
-    });
+    let is_section = KEYS
+        .iter()
+        .any(|key| key.path.split('.').count() > depth && matches(&first(key.path, depth), path));
     if is_section {
         return Found::Section;
     }
@@ -90,10 +97,11 @@ pub(super) fn find(path: &str) -> Found {
 
 fn matches(pattern: &str, path: &str) -> bool {
     let mut parts = path.split('.');
-    pattern
-        .split('.')
-        .all(|part| parts.next().is_some_and(|given| part == "*" || part == given))
-        && parts.next().is_none()
+    pattern.split('.').all(|part| {
+        parts
+            .next()
+            .is_some_and(|given| part == "*" || part == given)
+    }) && parts.next().is_none()
 }
 
 fn first(path: &str, parts: usize) -> String {

@@ -247,7 +247,10 @@ shutdown: {deadline: fast}
             ("BARNABAS_LOG__LEVEL", "debug"),
             ("BARNABAS_SHUTDOWN__DEADLINE", "500ms"),
             ("BARNABAS_CLUSTERS__DEFAULT__PRODUCER", "{linger.ms: 3}"),
-            ("BARNABAS_CLUSTERS__DEFAULT__CONSUMER__AUTO_OFFSET_RESET", "earliest"),
+            (
+                "BARNABAS_CLUSTERS__DEFAULT__CONSUMER__AUTO_OFFSET_RESET",
+                "earliest",
+            ),
             ("OTHER", "x"),
         ];
         let text = format!("{CLUSTER}redis: {{max_connections: 5}}");
@@ -283,7 +286,10 @@ shutdown: {deadline: fast}
             // What is off unless given stands in a comment.
             let commented = key.default == "none"
                 && text.contains(&format!("# {}:", path.rsplit('.').next().unwrap()));
-            assert!(document.has(&path) || commented, "{path} is not in the example");
+            assert!(
+                document.has(&path) || commented,
+                "{path} is not in the example"
+            );
             if let Some(shown) = document.shown(&path)
                 && key.default != "none"
             {
@@ -295,7 +301,10 @@ shutdown: {deadline: fast}
         assert_eq!(resolved.log, defaults.log);
         assert_eq!(resolved.listen, defaults.listen);
         assert_eq!(resolved.shutdown_deadline, defaults.shutdown_deadline);
-        assert_eq!(resolved.redis.max_connections, defaults.redis.max_connections);
+        assert_eq!(
+            resolved.redis.max_connections,
+            defaults.redis.max_connections
+        );
         assert_eq!(resolved.redis.reply, defaults.redis.reply);
     }
 

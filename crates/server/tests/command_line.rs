@@ -1,0 +1,134 @@
+//! Flags, files and exit codes.
+
+use super::{binary, file, run, stderr, stdout, text};
+use std::net::TcpListener;
+use std::process::Command;
+
+#[test]
+fn the_version_names_librdkafkas_too() {
+    let output = run(&["--version"]);
+    assert!(output.status.success());
+    assert!(
+        stdout(&output).starts_with("barnabas 0.1.0 (librdkafka 2."),
+        "{}",
+        stdout(&output)
+    );
+    let output = run(&["rafka", "-v"]);
+    assert!(
+        stdout(&output).contains("librdkafka 2."),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[test]
+fn wrong_usage_ends_with_two() {
+    for arguments in [
+        &["--nonsense"][..],
+        &[],
+        &["serve"],
+        &["rafka", "--port", "x"],
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!stderr(&output).is_empty());
+    }
+    let help = run(&["--help"]);
+    assert!(help.status.success());
+    assert!(stdout(&help).contains("Exit codes:"));
+}
+
+#[test]
+fn a_file_that_cannot_be_used_ends_with_one_and_names_the_property() {
+    let cases = [
+        (r#"{"consumer": {"linger.msx": 1}}"#, "\"linger.msx\""),
+        (r#"{"producer": {"acks": "many"}}"#, "\"acks\""),
+        (r#"{"general": {"#, "EOF"),
+        (r#"{"general": {"client.id": [1]}}"#, "\"client.id\""),
+        (
+            r#"{"producer": {"enable.idempotence": true, "acks": 1}}"#,
+            "acks",
+        ),
+    ];
+    for (json, expected) in cases {
+        let (_folder, path) = file("librdkafka.json", json);
+        let output = run(&["rafka", "-c", text(&path), "-p", "0"]);
+        assert_eq!(output.status.code(), Some(1), "{json}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains(expected),
+            "{json}: {}",
+            stderr(&output)
+        );
+    }
+    let output = run(&["rafka", "-c", "/nonexistent.json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("/nonexistent.json"));
+    let output = run(&["serve", "--config", "/nonexistent.yaml"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn check_says_what_is_wrong_and_connects_to_nothing() {
+    let good = r#"{"general": {"bootstrap.servers": "127.0.0.1:1", "go.delivery.reports": true},
+                   "consumer": {"{topic}.auto.offset.reset": "earliest"}}"#;
+    let (_folder, path) = file("librdkafka.json", good);
+    let output = run(&["rafka", "-c", text(&path), "--check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+
+    let (_folder, path) = file(
+        "barnabas.yaml",
+        "clusters: {default: {properties: {bootstrap.servers: 'a:1'}}}\nredis: {replay: pair}\n",
+    );
+    let output = run(&["serve", "--config", text(&path), "--check"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("redis.replay: no such key, did you mean redis.reply?"),
+        "{}",
+        stderr(&output)
+    );
+
+    let output = Command::new(binary())
+        .args(["serve", "--check", "--config", text(&path)])
+        .env("BARNABAS_REDIS__REPLY", "twice")
+        .output()
+        .unwrap();
+    assert!(
+        stderr(&output).contains("rafka, pair, full"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn the_name_rafka_takes_rafkas_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("rafka");
+    std::os::unix::fs::symlink(binary(), &link).unwrap();
+    let output = Command::new(&link).arg("--help").output().unwrap();
+    assert!(stdout(&output).contains("--config"), "{}", stdout(&output));
+    assert!(!stdout(&output).contains("serve"));
+    let (_folder, path) = file("kafka.json", "{}");
+    let output = Command::new(&link)
+        .args(["-k", text(&path), "-i", "2", "--check"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let log = stderr(&output);
+    assert!(
+        log.contains("[server] 20") && log.contains("auto.commit.interval.ms"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_port_in_use_ends_with_one() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = run(&["dev", "--port", &port]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains(&format!("cannot listen on 127.0.0.1:{port}")),
+        "{}",
+        stderr(&output)
+    );
+}
