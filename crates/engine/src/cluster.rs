@@ -113,7 +113,7 @@ pub struct Cluster {
 struct Inner {
     config: ClusterConfig,
     producers: Mutex<BTreeMap<Properties, Producer>>,
-    groups: Groups,
+    groups: Arc<Groups>,
 }
 
 impl Cluster {
@@ -132,7 +132,7 @@ impl Cluster {
             inner: Arc::new(Inner {
                 config,
                 producers: Mutex::new(BTreeMap::new()),
-                groups: Groups::start(),
+                groups: Arc::new(Groups::start()),
             }),
         })
     }

@@ -81,6 +81,8 @@ impl fmt::Debug for KafkaError {
     }
 }
 
+impl std::error::Error for KafkaError {}
+
 /// An error of the engine.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]

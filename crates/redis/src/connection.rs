@@ -3,7 +3,7 @@
 use crate::codec::{Frame, Limits, ParseError, Parser, Protocol, Reply};
 use crate::commands::{self, Arguments, Context, Flow};
 use crate::registry::order;
-use crate::server::Shared;
+use crate::server::{Farewell, Shared};
 use crate::session::Session;
 use crate::statistics::Statistics;
 use crate::stream::Stream;
@@ -19,8 +19,6 @@ const WRITE_BYTES: usize = 64 << 10;
 const POOLED: usize = 16;
 /// Larger buffers go back to the allocator.
 const POOLED_BYTES: usize = 256 << 10;
-/// What a client may have sent beyond what is being executed.
-const ALL_ORDERS: u8 = order::KILL | order::STOP_CONSUMING | order::CLOSE;
 
 thread_local! {
     /// Buffers of connections that wait for input are lent to others, so
@@ -67,8 +65,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, peer: String) {
     };
     let end = connection.run(&mut stream).await;
     let id = connection.session.id().to_owned();
+    let farewell = Farewell::begin(&connection.session.shared);
     drop(connection);
     stream.shutdown().await;
+    drop(farewell);
     match end {
         End::Regular => tracing::debug!(component = format!("client-{id}"), "closed"),
         End::Malformed(error) => {
@@ -101,11 +101,12 @@ impl Connection {
                 protocol: self.protocol,
             };
             input.reserve(READ_BYTES);
+            let orders = orders_to_end(&self.session);
             let read = match stream {
                 Stream::Plain(_) => stream.read(&mut input).await,
                 Stream::Tls(_) => tokio::select! {
                     read = stream.read(&mut input) => read,
-                    () = self.session.entry.ordered(ALL_ORDERS) => Ok(0),
+                    () = self.session.entry.ordered(orders) => Ok(0),
                 },
             };
             let end = match read {
@@ -138,13 +139,7 @@ impl Connection {
     async fn wait_for_input(&mut self, stream: &mut Stream) -> std::io::Result<Waited> {
         loop {
             let session = &mut self.session;
-            let orders = order::KILL
-                | order::CLOSE
-                | if session.consumer.is_some() {
-                    order::STOP_CONSUMING
-                } else {
-                    0
-                };
+            let orders = orders_to_end(session);
             let mut lines = Vec::new();
             match &mut session.watched {
                 None => tokio::select! {
@@ -186,9 +181,7 @@ impl Connection {
     }
 
     fn must_end(&self) -> bool {
-        let orders = self.session.entry.orders();
-        orders & (order::KILL | order::CLOSE) != 0
-            || orders & order::STOP_CONSUMING != 0 && self.session.consumer.is_some()
+        self.session.entry.orders() & orders_to_end(&self.session) != 0
     }
 
     fn limits(&self) -> Limits {
@@ -214,11 +207,15 @@ impl Connection {
             let end = match frame {
                 Ok(Frame::Command { end }) => end,
                 Ok(Frame::Incomplete) => {
-                    produced.finish(&mut self.session, input, reply, stream).await;
+                    produced
+                        .finish(&mut self.session, input, reply, stream)
+                        .await;
                     break None;
                 }
                 Err(error) => {
-                    produced.finish(&mut self.session, input, reply, stream).await;
+                    produced
+                        .finish(&mut self.session, input, reply, stream)
+                        .await;
                     if error != ParseError::CrossProtocol {
                         reply.error(&error.to_string());
                     }
@@ -232,7 +229,10 @@ impl Connection {
             if produced.take(&mut self.session, &arguments, input) {
                 continue;
             }
-            if let Some(error) = produced.finish(&mut self.session, input, reply, stream).await {
+            if let Some(error) = produced
+                .finish(&mut self.session, input, reply, stream)
+                .await
+            {
                 break Some(End::Io(error));
             }
             if produced.take(&mut self.session, &arguments, input) {
@@ -264,6 +264,16 @@ impl Connection {
         self.session.entry.touch();
         end
     }
+}
+
+/// The orders that end a connection: while the server stops, those without
+/// a consumer may go on producing.
+fn orders_to_end(session: &Session) -> u8 {
+    let consuming = match session.consumer {
+        Some(_) => order::STOP_CONSUMING,
+        None => 0,
+    };
+    order::KILL | order::CLOSE | consuming
 }
 
 enum Waited {

@@ -14,12 +14,14 @@
 //! - `codec`: the wire format, without I/O;
 //! - `commands`: one file per command or family;
 //! - `registry`: what connections know of each other: names, watchers;
+//! - `offsets`: how many messages topics keep;
 //! - `statistics`: counters.
 
 mod codec;
 mod commands;
 mod config;
 mod connection;
+mod offsets;
 mod registry;
 mod server;
 mod session;

@@ -46,14 +46,40 @@ pub(crate) struct Entry {
 }
 
 /// The slowly changing part.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct About {
     pub(crate) name: Option<String>,
-    pub(crate) command: String,
+    pub(crate) user: String,
+    /// The command executed last, and its subcommand.
+    pub(crate) command: &'static str,
+    pub(crate) subcommand: &'static str,
     pub(crate) library_name: String,
     pub(crate) library_version: String,
     pub(crate) topics: String,
     pub(crate) database: u8,
+    /// Subscriptions.
+    pub(crate) channels: usize,
+    pub(crate) patterns: usize,
+    /// Commands that wait for EXEC.
+    pub(crate) queued: Option<usize>,
+}
+
+impl Default for About {
+    fn default() -> Self {
+        Self {
+            name: None,
+            user: "default".to_owned(),
+            command: "",
+            subcommand: "",
+            library_name: String::new(),
+            library_version: String::new(),
+            topics: String::new(),
+            database: 0,
+            channels: 0,
+            patterns: 0,
+            queued: None,
+        }
+    }
 }
 
 impl Entry {
@@ -123,9 +149,10 @@ impl Registry {
         });
         self.entries.lock().insert(id, Arc::clone(&entry));
         // An order given between the two lines above.
-        entry
-            .orders
-            .fetch_or(self.standing_orders.load(Ordering::Acquire), Ordering::AcqRel);
+        entry.orders.fetch_or(
+            self.standing_orders.load(Ordering::Acquire),
+            Ordering::AcqRel,
+        );
         entry
     }
 

@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Error, TlsFiles};
 use crate::connection;
+use crate::offsets::Offsets;
 use crate::registry::{Registry, order};
 use crate::statistics::Statistics;
 use crate::stream::Stream;
@@ -11,7 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -30,11 +31,14 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) cluster: Cluster,
     pub(crate) producer: Producer,
+    pub(crate) offsets: Offsets,
     pub(crate) registry: Registry,
     pub(crate) statistics: Statistics,
     pub(crate) started: Instant,
     /// The first listener's port, for INFO.
     pub(crate) port: u16,
+    /// Sockets that are being closed though their connection has ended.
+    farewells: AtomicU64,
     /// Told when a connection has ended or a consumer has left its group.
     pub(crate) connection_closed: Notify,
     /// Where work goes on after its connection has gone.
@@ -61,6 +65,25 @@ impl Shared {
                 return done(self);
             }
         }
+    }
+}
+
+/// A socket that is being closed; a stopping server waits for it, so that
+/// TLS clients hear that this is the end and not an attack.
+pub(crate) struct Farewell(Arc<Shared>);
+
+impl Farewell {
+    /// Begins before the connection is counted off.
+    pub(crate) fn begin(shared: &Arc<Shared>) -> Self {
+        shared.farewells.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.0.farewells.fetch_sub(1, Ordering::AcqRel);
+        self.0.connection_closed.notify_waiters();
     }
 }
 
@@ -104,10 +127,12 @@ impl Server {
         let shared = Arc::new(Shared {
             producer,
             cluster,
+            offsets: Offsets::default(),
             registry: Registry::default(),
             statistics: Statistics::default(),
             started: Instant::now(),
             port: addresses.first().map_or(0, SocketAddr::port),
+            farewells: AtomicU64::new(0),
             connection_closed: Notify::new(),
             background: tokio::runtime::Handle::current(),
             config,
@@ -189,7 +214,9 @@ impl Server {
         self.shared.registry.order_all(order::CLOSE);
         let connections = |shared: &Shared| shared.statistics.connections.load(Ordering::Acquire);
         self.shared
-            .wait_until(COMMANDS_LIMIT, |shared| connections(shared) == 0)
+            .wait_until(COMMANDS_LIMIT, |shared| {
+                connections(shared) == 0 && shared.farewells.load(Ordering::Acquire) == 0
+            })
             .await;
         let connections_cut = connections(&self.shared);
         self.stop_threads.send_replace(true);
@@ -236,10 +263,7 @@ async fn accept(
             let _ = socket.try_write(b"-ERR max number of clients reached\r\n");
             continue;
         }
-        shared
-            .statistics
-            .connections
-            .fetch_add(1, Ordering::AcqRel);
+        shared.statistics.connections.fetch_add(1, Ordering::AcqRel);
         Statistics::add(&shared.statistics.connections_total, 1);
         let socket = match prepare(socket) {
             Ok(socket) => socket,
@@ -259,10 +283,7 @@ async fn accept(
 }
 
 fn release_place(shared: &Shared) {
-    shared
-        .statistics
-        .connections
-        .fetch_sub(1, Ordering::AcqRel);
+    shared.statistics.connections.fetch_sub(1, Ordering::AcqRel);
     shared.connection_closed.notify_waiters();
 }
 
@@ -311,7 +332,7 @@ impl Worker {
         let shared = Arc::clone(&self.shared);
         let tls = self.tls.clone();
         tokio::task::spawn_local(async move {
-            let place = Place(shared);
+            let place = Place(Some(shared));
             let socket = match TcpStream::from_std(socket) {
                 Ok(socket) => socket,
                 Err(error) => {
@@ -333,30 +354,27 @@ impl Worker {
                 }
             };
             // From here on the session gives the place back.
-            let shared = place.keep();
-            connection::serve(shared, stream, peer).await;
+            if let Some(shared) = place.keep() {
+                connection::serve(shared, stream, peer).await;
+            }
         });
     }
 }
 
 /// A counted connection that has no session yet.
-struct Place(Arc<Shared>);
+struct Place(Option<Arc<Shared>>);
 
 impl Place {
-    fn keep(self) -> Arc<Shared> {
-        let shared = Arc::clone(&self.0);
-        // One count for the session, which `drop` below takes away again.
-        shared
-            .statistics
-            .connections
-            .fetch_add(1, Ordering::AcqRel);
-        shared
+    fn keep(mut self) -> Option<Arc<Shared>> {
+        self.0.take()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        release_place(&self.0);
+        if let Some(shared) = &self.0 {
+            release_place(shared);
+        }
     }
 }
 

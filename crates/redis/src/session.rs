@@ -21,9 +21,7 @@ pub(crate) struct Flags {
     pub(crate) is_consuming: AtomicBool,
     pub(crate) is_producing: AtomicBool,
     pub(crate) is_watching: AtomicBool,
-    pub(crate) is_in_transaction: AtomicBool,
     pub(crate) is_blocked: AtomicBool,
-    pub(crate) is_subscribed: AtomicBool,
 }
 
 /// A consumer's name: `<group>:<name>`.

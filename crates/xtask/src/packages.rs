@@ -71,11 +71,7 @@ pub(crate) fn ensure() -> Result<()> {
             .stdout(Stdio::null()),
     )?;
     if let Some(package) = missing.iter().find(|package| !is_there(package.program)) {
-        bail!(
-            "{} did not bring {}",
-            package.package,
-            package.program
-        );
+        bail!("{} did not bring {}", package.package, package.program);
     }
     Ok(())
 }

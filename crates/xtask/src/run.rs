@@ -37,9 +37,7 @@ pub(crate) fn shown(command: &Command) -> String {
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default();
-    command
-        .get_args()
-        .fold(name, |line, argument| {
-            line + " " + &argument.to_string_lossy()
-        })
+    command.get_args().fold(name, |line, argument| {
+        line + " " + &argument.to_string_lossy()
+    })
 }

@@ -89,8 +89,9 @@ impl Handle {
     }
 }
 
-/// Owns the threads; dropping ends them. Consumers that are still there then
-/// are closed without a farewell to their group.
+/// Owns the threads; dropping ends them, once whoever is leaving has left
+/// (ten seconds at most). Shared by the cluster and its consumers, so that no
+/// consumer is ever without them.
 pub(crate) struct Groups {
     handle: Handle,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -148,7 +149,10 @@ fn serve(inbox: &Receiver<Request>, chores: &Sender<Chore>) {
     let mut members: Vec<Weak<Member>> = Vec::new();
     let mut closing: Vec<ClosingMember> = Vec::new();
     let mut ticked = Instant::now();
-    loop {
+    let mut is_ending = false;
+    // Whoever is leaving is seen off: librdkafka waits for ever for an answer
+    // to a rebalance that it asked about while closing.
+    while !is_ending || !closing.is_empty() {
         let pause = match (closing.is_empty(), members.is_empty()) {
             (false, _) => CLOSING_TICK,
             (true, false) => TICK,
@@ -177,7 +181,7 @@ fn serve(inbox: &Receiver<Request>, chores: &Sender<Chore>) {
                     let _ = chores.send(Chore::Free(member));
                 }
             }
-            Ok(Request::End) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(Request::End) | Err(RecvTimeoutError::Disconnected) => is_ending = true,
             Err(RecvTimeoutError::Timeout) => {}
         }
         closing = finish_closed(closing, chores);
@@ -241,6 +245,9 @@ fn tick(member: &Weak<Member>, chores: &Sender<Chore>) -> bool {
     if member.misses_topics.load(Ordering::Acquire) {
         let _ = chores.send(Chore::Refresh(Arc::downgrade(&member)));
     }
+    // librdkafka has to be polled within `max.poll.interval.ms` as well, and
+    // knows nothing of readers that wait.
+    member.serve_events();
     if member.liveness.exceeded_ms.load(Ordering::Acquire) == 0
         && let Some(excess) = member.liveness.excess_ms()
     {

@@ -54,6 +54,8 @@ pub struct Consumer {
     /// `None` only while dropping.
     member: Option<Arc<Member>>,
     closer: groups::Handle,
+    /// The threads that serve it, also when the cluster's last handle is gone.
+    _groups: Arc<Groups>,
 }
 
 /// What the reader and the group thread share. The messages are declared
@@ -137,7 +139,7 @@ impl WakeTarget for Arrivals {
 
 impl Consumer {
     pub(crate) fn join(
-        groups: &Groups,
+        groups: &Arc<Groups>,
         properties: &Properties,
         topics: &[&str],
     ) -> Result<Self, Error> {
@@ -194,6 +196,7 @@ impl Consumer {
         let consumer = Self {
             member: Some(member),
             closer,
+            _groups: Arc::clone(groups),
         };
         match consumer.member().subscribe() {
             0 => Ok(consumer),

@@ -47,27 +47,38 @@ struct Run {
 }
 
 impl Run {
-    fn settle(&self, accounts: &Slab<Arc<Account>>) {
-        if self.messages > 0
-            && let Some(account) = accounts.get(self.opaque >> 1)
-        {
+    /// Books the run: first in the producer's counters, so that whoever sees
+    /// its messages settled finds them counted.
+    fn settle(&self, shared: &Shared, accounts: &Slab<Arc<Account>>) {
+        if self.messages == 0 {
+            return;
+        }
+        count(shared, self.messages - self.failed, self.failed);
+        if let Some(account) = accounts.get(self.opaque >> 1) {
             account.settle(self.messages, self.bytes, self.failed, self.error);
         }
     }
 }
 
+fn count(shared: &Shared, delivered: u64, failed: u64) {
+    let counters = &shared.counters;
+    if delivered > 0 {
+        counters.delivered.fetch_add(delivered, Ordering::AcqRel);
+    }
+    if failed > 0 {
+        counters.failed.fetch_add(failed, Ordering::AcqRel);
+    }
+}
+
 fn book(shared: &Arc<Shared>, mut event: Event, log: &mut FailureLog) {
-    let (mut delivered, mut failed) = (0, 0);
     let mut gone: Option<String> = None;
     let mut run = Run::default();
     {
         let accounts = shared.accounts.read();
         event.each_delivery(|report| {
             let error = report.error();
-            if error == 0 {
-                delivered += 1;
-            } else {
-                failed += 1;
+            let failed = u64::from(error != 0);
+            if failed > 0 {
                 log.add(&report);
                 if KafkaError::from_raw(error).is_unknown_topic() {
                     gone = Some(report.topic());
@@ -75,11 +86,12 @@ fn book(shared: &Arc<Shared>, mut event: Event, log: &mut FailureLog) {
             }
             let opaque = report.opaque();
             if opaque & 1 == 1 {
+                count(shared, 1 - failed, failed);
                 answer(shared, &report);
                 return;
             }
             if opaque != run.opaque {
-                run.settle(&accounts);
+                run.settle(shared, &accounts);
                 run = Run {
                     opaque,
                     ..Run::default()
@@ -87,21 +99,16 @@ fn book(shared: &Arc<Shared>, mut event: Event, log: &mut FailureLog) {
             }
             run.messages += 1;
             run.bytes += report.bytes();
-            if error != 0 {
+            if failed > 0 {
                 run.failed += 1;
                 run.error = Some(KafkaError::from_raw(error));
             }
         });
-        run.settle(&accounts);
+        run.settle(shared, &accounts);
     }
     if let Some(topic) = gone {
         shared.topic_is_gone(&topic);
     }
-    shared
-        .counters
-        .delivered
-        .fetch_add(delivered, Ordering::AcqRel);
-    shared.counters.failed.fetch_add(failed, Ordering::AcqRel);
     if shared.somebody_wants_room.swap(false, Ordering::AcqRel) {
         shared.progress.notify_waiters();
     }

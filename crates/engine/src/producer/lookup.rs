@@ -265,16 +265,17 @@ fn fail(shared: &Shared, records: &[WaitingRecord], reason: KafkaError) {
     if records.is_empty() {
         return;
     }
+    // First, so that whoever sees its messages settled finds them counted.
+    shared
+        .counters
+        .failed
+        .fetch_add(records.len() as u64, Ordering::AcqRel);
     let accounts = shared.accounts.read();
     for record in records {
         if let Some(account) = accounts.get(record.slot) {
             account.settle(1, record.bytes(), 1, Some(reason));
         }
     }
-    shared
-        .counters
-        .failed
-        .fetch_add(records.len() as u64, Ordering::AcqRel);
     if shared.somebody_wants_room.swap(false, Ordering::AcqRel) {
         shared.progress.notify_waiters();
     }

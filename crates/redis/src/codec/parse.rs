@@ -233,10 +233,7 @@ enum Begin {
 /// is needed. `Err(None)`: not a number; `Err(Some)`: a broken line end.
 fn number_line(rest: &[u8]) -> Result<Option<(&[u8], usize)>, Option<ParseError>> {
     let window = rest.get(..NUMBER_LINE_LIMIT).unwrap_or(rest);
-    let Some(length) = window
-        .iter()
-        .position(|byte| matches!(byte, b'\r' | b'\n'))
-    else {
+    let Some(length) = window.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
         if rest.len() >= NUMBER_LINE_LIMIT {
             return Err(None);
         }
@@ -403,10 +400,7 @@ mod tests {
 
     #[test]
     fn nothing_is_skipped_silently_except_nothing() {
-        assert_eq!(
-            texts(b"\r\n*0\r\n\n*-1\r\nPING\r\n"),
-            vec![vec!["PING"]]
-        );
+        assert_eq!(texts(b"\r\n*0\r\n\n*-1\r\nPING\r\n"), vec![vec!["PING"]]);
     }
 
     #[test]
@@ -423,23 +417,74 @@ mod tests {
     #[test]
     fn every_broken_frame_has_its_text() {
         let cases: [(&[u8], &str); 17] = [
-            (b"*x\r\n", "ERR Protocol error: invalid multibulk length (Expect Number)"),
-            (b"*\r\n", "ERR Protocol error: invalid multibulk length (Expect Number)"),
-            (b"*-2\r\n", "ERR Protocol error: invalid multibulk length (TooManyArg)"),
-            (b"*1025\r\n", "ERR Protocol error: invalid multibulk length (TooManyArg)"),
-            (b"*99999999999\r\n", "ERR Protocol error: invalid multibulk length (TooManyArg)"),
-            (b"*1\n", "ERR Protocol error: expected CRLF (Expect Newline)"),
-            (b"*1\rx", "ERR Protocol error: expected CRLF (Expect Newline)"),
-            (b"*1\r\nPING\r\n", "ERR Protocol error: expected '$', got 'P' (Expect TypeChar)"),
-            (b"*1\r\n*1\r\n", "ERR Protocol error: expected '$', got '*' (Expect TypeChar)"),
-            (b"*1\r\n\x01", "ERR Protocol error: expected '$', got '\\x01' (Expect TypeChar)"),
-            (b"*1\r\n$x\r\n", "ERR Protocol error: invalid bulk length (Invalid bulk size)"),
-            (b"*1\r\n$-1\r\n", "ERR Protocol error: invalid bulk length (Invalid bulk size)"),
-            (b"*1\r\n$32768001\r\n", "ERR Protocol error: invalid bulk length (Invalid bulk size)"),
-            (b"*1\r\n$4\nPING\r\n", "ERR Protocol error: expected CRLF (Expect Newline)"),
-            (b"*1\r\n$4\r\nPINGxx", "ERR Protocol error: expected CRLF (Expect Newline)"),
-            (b"*1\r\n$4\r\nPING\rx", "ERR Protocol error: expected CRLF (Expect Newline)"),
-            (b"a \"\r\n", "ERR Protocol error: unbalanced quotes in request"),
+            (
+                b"*x\r\n",
+                "ERR Protocol error: invalid multibulk length (Expect Number)",
+            ),
+            (
+                b"*\r\n",
+                "ERR Protocol error: invalid multibulk length (Expect Number)",
+            ),
+            (
+                b"*-2\r\n",
+                "ERR Protocol error: invalid multibulk length (TooManyArg)",
+            ),
+            (
+                b"*1025\r\n",
+                "ERR Protocol error: invalid multibulk length (TooManyArg)",
+            ),
+            (
+                b"*99999999999\r\n",
+                "ERR Protocol error: invalid multibulk length (TooManyArg)",
+            ),
+            (
+                b"*1\n",
+                "ERR Protocol error: expected CRLF (Expect Newline)",
+            ),
+            (
+                b"*1\rx",
+                "ERR Protocol error: expected CRLF (Expect Newline)",
+            ),
+            (
+                b"*1\r\nPING\r\n",
+                "ERR Protocol error: expected '$', got 'P' (Expect TypeChar)",
+            ),
+            (
+                b"*1\r\n*1\r\n",
+                "ERR Protocol error: expected '$', got '*' (Expect TypeChar)",
+            ),
+            (
+                b"*1\r\n\x01",
+                "ERR Protocol error: expected '$', got '\\x01' (Expect TypeChar)",
+            ),
+            (
+                b"*1\r\n$x\r\n",
+                "ERR Protocol error: invalid bulk length (Invalid bulk size)",
+            ),
+            (
+                b"*1\r\n$-1\r\n",
+                "ERR Protocol error: invalid bulk length (Invalid bulk size)",
+            ),
+            (
+                b"*1\r\n$32768001\r\n",
+                "ERR Protocol error: invalid bulk length (Invalid bulk size)",
+            ),
+            (
+                b"*1\r\n$4\nPING\r\n",
+                "ERR Protocol error: expected CRLF (Expect Newline)",
+            ),
+            (
+                b"*1\r\n$4\r\nPINGxx",
+                "ERR Protocol error: expected CRLF (Expect Newline)",
+            ),
+            (
+                b"*1\r\n$4\r\nPING\rx",
+                "ERR Protocol error: expected CRLF (Expect Newline)",
+            ),
+            (
+                b"a \"\r\n",
+                "ERR Protocol error: unbalanced quotes in request",
+            ),
         ];
         for (input, text) in cases {
             assert_eq!(

@@ -97,6 +97,15 @@ impl Reply {
         }
     }
 
+    /// The head of a set of `count` elements (RESP3) or of an array (RESP2).
+    pub(crate) fn set(&mut self, count: usize) {
+        let kind = match self.protocol {
+            Protocol::Resp2 => b'*',
+            Protocol::Resp3 => b'~',
+        };
+        self.number_line(kind, i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// The head of a push message (RESP3) or of an array (RESP2).
     pub(crate) fn push(&mut self, count: usize) {
         let kind = match self.protocol {

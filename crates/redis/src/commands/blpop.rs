@@ -75,28 +75,29 @@ fn prepare(context: &mut Context<'_>, arguments: &Arguments<'_>) -> Result<(), S
         }
         None => {}
     }
-    let created = options
-        .resolve(session.shared.config.reply)
-        .and_then(|(mut properties, reply)| {
-            properties.set("group.id", name.group());
-            properties.set("client.id", name.consumer());
-            if name.group().is_empty() {
-                return Err("the group is empty".to_owned());
-            }
-            let list: Vec<&str> = topics.split(',').collect();
-            let consumer = session
-                .shared
-                .cluster
-                .consumer(&properties, &list)
-                .map_err(|error| error.to_string())?;
-            Ok(ActiveConsumer {
-                consumer,
-                topics: topics.clone(),
-                reply,
-                last: None,
-                acknowledges_last: false,
-            })
-        });
+    let created =
+        options
+            .resolve(session.shared.config.reply)
+            .and_then(|(mut properties, reply)| {
+                properties.set("group.id", name.group());
+                properties.set("client.id", name.consumer());
+                if name.group().is_empty() {
+                    return Err("the group is empty".to_owned());
+                }
+                let list: Vec<&str> = topics.split(',').collect();
+                let consumer = session
+                    .shared
+                    .cluster
+                    .consumer(&properties, &list)
+                    .map_err(|error| error.to_string())?;
+                Ok(ActiveConsumer {
+                    consumer,
+                    topics: topics.clone(),
+                    reply,
+                    last: None,
+                    acknowledges_last: false,
+                })
+            });
     match created {
         Ok(active) => {
             session.adopt_consumer(active);
@@ -367,7 +368,11 @@ mod tests {
         assert_eq!(seconds("0.3"), Ok(Some(Duration::from_millis(300))));
         assert_eq!(seconds("0"), Ok(None));
         for silent in ["", "topics:t", "soon", "nan", "inf"] {
-            assert_eq!(seconds(silent), Ok(Some(Duration::from_secs(5))), "{silent}");
+            assert_eq!(
+                seconds(silent),
+                Ok(Some(Duration::from_secs(5))),
+                "{silent}"
+            );
         }
         assert_eq!(seconds("-1"), Err("ERR timeout is negative".to_owned()));
         assert_eq!(
@@ -382,10 +387,24 @@ mod tests {
             Options::parse(r#"{"a":"x:y","b":1.50,"c":true,"{topic}.d":"1","go.x":1}"#).unwrap();
         let (properties, _) = options.resolve(ReplyForm::Rafka).unwrap();
         let pairs: Vec<_> = properties.iter().collect();
-        assert_eq!(pairs, [("a", "x:y"), ("b", "1.50"), ("c", "true"), ("d", "1")]);
+        assert_eq!(
+            pairs,
+            [("a", "x:y"), ("b", "1.50"), ("c", "true"), ("d", "1")]
+        );
         assert!(Options::parse("null").unwrap().0.is_empty());
-        for bad in [r#"{"a":null}"#, r#"{"a":[]}"#, r#"{"a":{}}"#, r#"{"barnabas.x":1}"#] {
-            assert!(Options::parse(bad).unwrap().resolve(ReplyForm::Rafka).is_err(), "{bad}");
+        for bad in [
+            r#"{"a":null}"#,
+            r#"{"a":[]}"#,
+            r#"{"a":{}}"#,
+            r#"{"barnabas.x":1}"#,
+        ] {
+            assert!(
+                Options::parse(bad)
+                    .unwrap()
+                    .resolve(ReplyForm::Rafka)
+                    .is_err(),
+                "{bad}"
+            );
         }
         assert!(Options::parse("[]").is_err());
         assert!(Options::parse("{").is_err());

@@ -160,6 +160,9 @@ mod tests {
     #[test]
     fn many_stars_do_not_explode() {
         let pattern = "a*".repeat(40) + "b";
-        assert!(!matches_glob(pattern.as_bytes(), "a".repeat(200).as_bytes()));
+        assert!(!matches_glob(
+            pattern.as_bytes(),
+            "a".repeat(200).as_bytes()
+        ));
     }
 }

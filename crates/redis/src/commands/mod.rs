@@ -5,45 +5,84 @@
 //! socket, through `Context`, because everything answered so far must be on
 //! the wire before they do.
 
+mod auth;
 mod blpop;
+mod client;
+mod client_kill;
+mod client_list;
+mod command;
+mod config;
 mod dump;
+mod fixed;
+mod hello;
+mod help;
+mod info;
 mod keys;
 mod monitor;
+mod multi;
 mod name;
 mod ping;
 mod quit;
+mod reset;
 mod rpush;
 mod rpushx;
 mod stats;
+mod subscribe;
 mod table;
+mod topics;
 
+pub(crate) use multi::Transaction;
 pub(crate) use rpushx::Pipeline;
 
-use crate::codec::{Parser, Protocol, Reply, escape_controls};
+use crate::codec::{Parser, Reply};
 use crate::session::Session;
 use crate::stream::Stream;
-use std::sync::atomic::Ordering;
-use table::Command;
+use table::{Command, Definition, Subcommand};
 
 /// The arguments of a command, its name first.
-pub(crate) struct Arguments<'a> {
-    parser: &'a Parser,
-    buffer: &'a [u8],
+#[derive(Clone, Copy)]
+pub(crate) struct Arguments<'a>(Source<'a>);
+
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// In the connection's input.
+    Parsed {
+        parser: &'a Parser,
+        buffer: &'a [u8],
+    },
+    /// Kept since MULTI.
+    Owned(&'a [Vec<u8>]),
+}
+
+impl<'a> Source<'a> {
+    fn get(self, index: usize) -> Option<&'a [u8]> {
+        match self {
+            Self::Parsed { parser, buffer } => parser.argument(buffer, index),
+            Self::Owned(arguments) => arguments.get(index).map(Vec::as_slice),
+        }
+    }
 }
 
 impl<'a> Arguments<'a> {
     pub(crate) fn new(parser: &'a Parser, buffer: &'a [u8]) -> Self {
-        Self { parser, buffer }
+        Self(Source::Parsed { parser, buffer })
+    }
+
+    pub(crate) fn owned(arguments: &'a [Vec<u8>]) -> Self {
+        Self(Source::Owned(arguments))
     }
 
     /// How many there are, the name included.
     pub(crate) fn count(&self) -> usize {
-        self.parser.count()
+        match self.0 {
+            Source::Parsed { parser, .. } => parser.count(),
+            Source::Owned(arguments) => arguments.len(),
+        }
     }
 
     /// The argument at `index`; a missing one counts as empty.
     pub(crate) fn get(&self, index: usize) -> &'a [u8] {
-        self.parser.argument(self.buffer, index).unwrap_or(&[])
+        self.0.get(index).unwrap_or(&[])
     }
 
     /// The argument at `index` as text, invalid UTF-8 replaced.
@@ -51,16 +90,23 @@ impl<'a> Arguments<'a> {
         String::from_utf8_lossy(self.get(index))
     }
 
-    /// The arguments from `index` on.
-    pub(crate) fn from(&self, index: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone {
-        let (parser, buffer) = (self.parser, self.buffer);
-        (index..self.count().max(index))
-            .map(move |index| parser.argument(buffer, index).unwrap_or(&[]))
+    /// Whether the argument at `index` is that word, in any case.
+    pub(crate) fn is(&self, index: usize, word: &str) -> bool {
+        self.get(index).eq_ignore_ascii_case(word.as_bytes())
     }
 
-    /// Where an argument is in the connection's input.
+    /// The arguments from `index` on.
+    pub(crate) fn from(&self, index: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone {
+        let source = self.0;
+        (index..self.count().max(index)).map(move |index| source.get(index).unwrap_or(&[]))
+    }
+
+    /// Where an argument is in the connection's input, if it is there.
     pub(crate) fn range(&self, index: usize) -> Option<std::ops::Range<usize>> {
-        self.parser.range(index)
+        match self.0 {
+            Source::Parsed { parser, .. } => parser.range(index),
+            Source::Owned(_) => None,
+        }
     }
 }
 
@@ -85,9 +131,7 @@ impl Context<'_> {
 
     /// Answers that the number of arguments is wrong.
     pub(crate) fn wrong_count(&mut self, command: &str) {
-        self.reply.error(&format!(
-            "ERR wrong number of arguments for '{command}' command"
-        ));
+        self.reply.error(&table::wrong_count(command));
     }
 }
 
@@ -101,38 +145,92 @@ pub(crate) enum Flow {
     Broken(std::io::Error),
 }
 
-/// Executes one command.
+/// Executes one command, or queues it for EXEC.
 pub(crate) async fn execute(context: &mut Context<'_>, arguments: &Arguments<'_>) -> Flow {
     let name = arguments.get(0);
-    let command = Command::named(name);
-    show(context.session, command, arguments);
-    if !context.session.is_logged_in && !command.is_some_and(Command::works_before_login) {
+    let definition = table::find(name);
+    show(context.session, definition, arguments);
+    let works_before_login = |definition: &Definition| definition.has_flag("no_auth");
+    if !context.session.is_logged_in && !definition.is_some_and(works_before_login) {
         context.reply.error("NOAUTH Authentication required.");
         return Flow::Continue;
     }
-    let Some(command) = command else {
-        unknown(context.reply, name);
-        return Flow::Continue;
+    let checked = definition
+        .ok_or_else(|| unknown(name))
+        .and_then(|definition| Ok((definition, definition.check(arguments)?)));
+    let (definition, subcommand) = match checked {
+        Ok(found) => found,
+        Err(text) => {
+            context.reply.error(&text);
+            multi::spoil(context.session);
+            return Flow::Continue;
+        }
     };
-    command
-        .name()
-        .clone_into(&mut context.session.entry.about.lock().command);
-    run(context, command, arguments).await
+    if subscribe::restricts(context) && !definition.works_while_subscribed() {
+        context.reply.error(&subscribe::refusal(definition));
+        return Flow::Continue;
+    }
+    if context.session.transaction.is_some() && !definition.is_never_queued() {
+        multi::queue(context, definition, arguments);
+        return Flow::Continue;
+    }
+    note(context.session, definition, subcommand);
+    run(context, definition, arguments).await
 }
 
-async fn run(context: &mut Context<'_>, command: Command, arguments: &Arguments<'_>) -> Flow {
-    match command {
-        Command::Ping => ping::run(context, arguments),
-        Command::Quit => return quit::run(context).await,
-        Command::Client => name::run(context, arguments).await,
+/// Executes a command that has been checked.
+async fn run(
+    context: &mut Context<'_>,
+    definition: &'static Definition,
+    arguments: &Arguments<'_>,
+) -> Flow {
+    if !definition.subcommands.is_empty() && arguments.is(1, "help") {
+        help::run(context, definition);
+        return Flow::Continue;
+    }
+    match definition.command {
+        Command::Acl => fixed::acl(context),
+        Command::Auth => auth::run(context, arguments),
         Command::Blpop => return flow(blpop::run(context, arguments).await),
+        Command::Client => client::run(context, definition, arguments).await,
+        Command::Cluster | Command::Readonly | Command::Readwrite => fixed::no_cluster(context),
+        Command::Introspection => command::run(context, arguments),
+        Command::Config => config::run(context, arguments),
+        Command::Dbsize => return flow(topics::dbsize(context).await),
+        Command::Del => stats::del(context, arguments),
+        Command::Discard => multi::discard(context),
+        Command::Dump => return flow(dump::run(context, arguments).await),
+        Command::Echo => context.reply.bulk(arguments.get(1)),
+        Command::Exec => return multi::exec(context).await,
+        Command::Exists => return flow(topics::exists(context, arguments).await),
+        Command::Get => context.reply.null(),
+        Command::Hello => hello::run(context, arguments).await,
+        Command::Hgetall => stats::hgetall(context, arguments),
+        Command::Info => info::run(context, arguments),
+        Command::Keys => return flow(keys::run(context, arguments).await),
+        Command::Latency => fixed::latency(context, arguments),
+        Command::Llen => return flow(topics::llen(context, arguments).await),
+        Command::Module => context.reply.array(0),
+        Command::Monitor => monitor::run(context, arguments),
+        Command::Multi => multi::begin(context),
+        Command::Ping => ping::run(context, arguments),
+        Command::Psubscribe => subscribe::begin(context, subscribe::Kind::Pattern, arguments),
+        Command::Punsubscribe => subscribe::end(context, subscribe::Kind::Pattern, arguments),
+        Command::Quit => return quit::run(context).await,
+        Command::Reset => return flow(reset::run(context).await),
+        Command::Role => fixed::role(context),
         Command::Rpush => return flow(rpush::run(context, arguments).await),
         Command::Rpushx => return flow(rpushx::run(context, arguments).await),
-        Command::Dump => return flow(dump::run(context, arguments).await),
-        Command::Keys => return flow(keys::run(context, arguments).await),
-        Command::Hgetall => stats::hgetall(context, arguments),
-        Command::Del => stats::del(context, arguments),
-        Command::Monitor => monitor::run(context, arguments),
+        Command::Scan => return flow(topics::scan(context, arguments).await),
+        Command::Select => fixed::select(context, arguments),
+        Command::Slowlog => fixed::slowlog(context, arguments),
+        Command::Subscribe => subscribe::begin(context, subscribe::Kind::Channel, arguments),
+        Command::Time => fixed::time(context),
+        Command::Ttl | Command::Pttl => return flow(topics::ttl(context, arguments).await),
+        Command::Type => return flow(topics::kind(context, arguments).await),
+        Command::Unsubscribe => subscribe::end(context, subscribe::Kind::Channel, arguments),
+        Command::Unwatch => context.reply.simple("OK"),
+        Command::Watch => multi::watch(context),
     }
     Flow::Continue
 }
@@ -145,24 +243,25 @@ fn flow(result: std::io::Result<()>) -> Flow {
 }
 
 /// Shows the command to watchers; MONITOR itself is not shown.
-fn show(session: &Session, command: Option<Command>, arguments: &Arguments<'_>) {
+fn show(session: &Session, definition: Option<&Definition>, arguments: &Arguments<'_>) {
     let registry = &session.shared.registry;
-    if registry.has_watchers() && command != Some(Command::Monitor) {
-        registry.show(
-            session.id(),
-            arguments.from(0),
-            &session.shared.statistics,
-        );
+    let is_monitor = definition.is_some_and(|found| found.command == Command::Monitor);
+    if registry.has_watchers() && !is_monitor {
+        registry.show(session.id(), arguments.from(0), &session.shared.statistics);
     }
 }
 
-fn unknown(reply: &mut Reply, name: &[u8]) {
-    let shown = escape_controls(name);
-    reply.error(&format!(
-        "ERR unknown command '{shown}' (Command not supported: {})",
-        shown.to_uppercase()
-    ));
+/// Notes for CLIENT LIST what the connection does.
+fn note(session: &Session, definition: &Definition, subcommand: Option<&Subcommand>) {
+    let mut about = session.entry.about.lock();
+    about.command = definition.name;
+    about.subcommand = subcommand.map_or("", |found| found.name);
 }
 
-/// Commands that wait for EXEC.
-pub(crate) struct Transaction;
+fn unknown(name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name);
+    format!(
+        "ERR unknown command '{name}' (Command not supported: {})",
+        name.to_uppercase()
+    )
+}

@@ -1,26 +1,7 @@
-//! `CLIENT SETNAME <group>:<name>`, `CLIENT GETNAME` (contract, section 2).
+//! The name of a connection, set with `CLIENT SETNAME` or `HELLO … SETNAME`
+//! (contract, section 2).
 
-use super::{Arguments, Context};
-use crate::codec::escape_controls;
 use crate::session::{Name, Session};
-
-pub(super) async fn run(context: &mut Context<'_>, arguments: &Arguments<'_>) {
-    let subcommand = arguments.get(1);
-    if subcommand.eq_ignore_ascii_case(b"setname") {
-        match set_name(context.session, arguments.get(2)).await {
-            Ok(()) => context.reply.bulk_ok(),
-            Err(text) => context.reply.error(&text),
-        }
-    } else if subcommand.eq_ignore_ascii_case(b"getname") {
-        let id = context.session.id().to_owned();
-        context.reply.bulk(id.as_bytes());
-    } else {
-        let shown = escape_controls(subcommand);
-        context.reply.error(&format!(
-            "ERR unknown subcommand '{shown}'. Try CLIENT HELP."
-        ));
-    }
-}
 
 /// Names the connection, or says why not; then nothing has changed.
 pub(super) async fn set_name(session: &mut Session, given: &[u8]) -> Result<(), String> {

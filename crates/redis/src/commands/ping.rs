@@ -1,11 +1,18 @@
 //! `PING [message]`
 
-use super::{Arguments, Context};
+use super::{Arguments, Context, subscribe};
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &Arguments<'_>) {
-    match arguments.count() {
-        0 | 1 => context.reply.simple("PONG"),
-        2 => context.reply.bulk(arguments.get(1)),
-        _ => context.wrong_count("ping"),
+    if arguments.count() > 2 {
+        context.wrong_count("ping");
+    } else if subscribe::restricts(context) {
+        // Subscribers of RESP2 read nothing but arrays.
+        context.reply.array(2);
+        context.reply.bulk(b"pong");
+        context.reply.bulk(arguments.get(1));
+    } else if arguments.count() == 2 {
+        context.reply.bulk(arguments.get(1));
+    } else {
+        context.reply.simple("PONG");
     }
 }

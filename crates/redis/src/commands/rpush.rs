@@ -45,10 +45,12 @@ fn acknowledge(context: &mut Context<'_>, arguments: &Arguments<'_>) -> Result<i
     let id = session.id().to_owned();
     let Some(active) = &mut session.consumer else {
         // Without a consumer nothing was delivered either.
-        return Err(match positions.iter().find(|ack| matches!(ack, Ack::Last)) {
-            Some(_) => "CONS Cannot parse ack: 'last'".to_owned(),
-            None => format!("CONS No consumer registered for Client {id}"),
-        });
+        return Err(
+            match positions.iter().find(|ack| matches!(ack, Ack::Last)) {
+                Some(_) => "CONS Cannot parse ack: 'last'".to_owned(),
+                None => format!("CONS No consumer registered for Client {id}"),
+            },
+        );
     };
     let positions: Vec<Position> = positions
         .into_iter()
@@ -127,7 +129,15 @@ mod tests {
         assert_eq!(offset("t:2:-2"), Ok(-1));
         assert_eq!(offset("t:2:9223372036854775807"), Ok(i64::MIN));
         assert_eq!(offset("last"), Ok(-99));
-        for bad in ["", "t", "t:2", "t:2:x", "t:x:2", "t:2:3:4", "t:2:9223372036854775808"] {
+        for bad in [
+            "",
+            "t",
+            "t:2",
+            "t:2:x",
+            "t:x:2",
+            "t:2:3:4",
+            "t:2:9223372036854775808",
+        ] {
             assert_eq!(offset(bad), Err(format!("CONS Cannot parse ack: '{bad}'")));
         }
     }

@@ -188,6 +188,8 @@ impl Pipeline {
             || !arguments.get(0).eq_ignore_ascii_case(b"rpushx")
             || !session.is_logged_in
             || session.transaction.is_some()
+            || !session.channels.is_empty()
+            || !session.patterns.is_empty()
             || self.messages.len() >= PIPELINE
         {
             return false;
@@ -222,20 +224,16 @@ impl Pipeline {
         stream: &mut Stream,
     ) -> Option<std::io::Error> {
         let topic = self.topic.take()?;
+        {
+            let mut about = session.entry.about.lock();
+            (about.command, about.subcommand) = ("rpushx", "");
+        }
         let slice = |range: &Range<usize>| input.get(range.clone()).unwrap_or(&[]);
         let records = self.messages.iter().map(|(key, value)| Record {
             key: key.as_ref().map(slice),
             value: Some(slice(value)),
         });
-        let result = produce(
-            session,
-            &topic,
-            records,
-            reply,
-            Some(stream),
-            Answers::Each,
-        )
-        .await;
+        let result = produce(session, &topic, records, reply, Some(stream), Answers::Each).await;
         self.messages.clear();
         result.err()
     }
