@@ -332,7 +332,7 @@ impl Worker {
         let shared = Arc::clone(&self.shared);
         let tls = self.tls.clone();
         tokio::task::spawn_local(async move {
-            let place = Place(Some(shared));
+            let place = Place(shared);
             let socket = match TcpStream::from_std(socket) {
                 Ok(socket) => socket,
                 Err(error) => {
@@ -353,28 +353,18 @@ impl Worker {
                     }
                 }
             };
-            // From here on the session gives the place back.
-            if let Some(shared) = place.keep() {
-                connection::serve(shared, stream, peer).await;
-            }
+            connection::serve(Arc::clone(&place.0), stream, peer).await;
         });
     }
 }
 
-/// A counted connection that has no session yet.
-struct Place(Option<Arc<Shared>>);
-
-impl Place {
-    fn keep(mut self) -> Option<Arc<Shared>> {
-        self.0.take()
-    }
-}
+/// A counted connection: given back when its socket has been closed, so that a
+/// stopping server waits for the farewell too.
+struct Place(Arc<Shared>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(shared) = &self.0 {
-            release_place(shared);
-        }
+        release_place(&self.0);
     }
 }
 

@@ -166,11 +166,6 @@ impl Drop for Session {
         self.release_name();
         let _ = self.begin_closing_consumer();
         self.shared.registry.leave(self.entry.id);
-        self.shared
-            .statistics
-            .connections
-            .fetch_sub(1, Ordering::AcqRel);
-        self.shared.connection_closed.notify_waiters();
     }
 }
 

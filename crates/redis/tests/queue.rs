@@ -44,7 +44,7 @@ fn the_transcript_of_rafka_rb() {
         &format!("client setname {name}"),
         &format!("-CONS id {name} is already taken\r\n"),
     );
-    let blpop = format!("blpop topics:{topic} 20");
+    let blpop = format!("blpop topics:{topic} 60");
     consumer.ask(&blpop, &message(&topic, 0, "paid 17"));
     consumer.ask(&format!("rpush acks {topic}:0:0"), ":1\r\n");
     consumer.ask(&blpop, &message(&topic, 1, "café"));
