@@ -55,6 +55,10 @@ impl ClusterConfig {
         if allows_idempotence(&properties) {
             properties.set_default("enable.idempotence", "true");
         }
+        // librdkafka's own default. Said aloud because it compares topic with
+        // other properties at the start only if one of the topic's is set:
+        // linger.ms above message.timeout.ms would fail each topic later.
+        properties.set_default("partitioner", "consistent_random");
         // librdkafka's 100,000 would let one caller's share (see
         // `CallerLimits`) fill the queue of all.
         if properties.get("queue.buffering.max.messages").is_none() {
@@ -226,5 +230,18 @@ mod tests {
         config.producer.set("linger.ms", "soon");
         config.consumer.set("group.idx", "a");
         assert_eq!(config.problems().len(), 3);
+    }
+
+    #[test]
+    fn properties_that_contradict_each_other_are_refused_at_the_start() {
+        let cluster = Cluster::open(ClusterConfig::default()).unwrap();
+        let mut own = Properties::new();
+        own.set("linger.ms", "600000");
+        let refused = cluster
+            .producer(&own)
+            .err()
+            .map(|error| error.to_string())
+            .unwrap();
+        assert!(refused.contains("`message.timeout.ms`"), "{refused}");
     }
 }

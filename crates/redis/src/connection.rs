@@ -2,8 +2,8 @@
 
 use crate::codec::{Frame, Limits, ParseError, Parser, Protocol, Reply};
 use crate::commands::{self, Arguments, Context, Flow};
-use crate::registry::order;
-use crate::server::{Farewell, Shared};
+use crate::registry::{Entry, order};
+use crate::server::Shared;
 use crate::session::Session;
 use crate::statistics::Statistics;
 use crate::stream::Stream;
@@ -17,6 +17,8 @@ const READ_BYTES: usize = 64 << 10;
 const WRITE_BYTES: usize = 64 << 10;
 /// Buffers that an I/O thread keeps for the next connection.
 const POOLED: usize = 16;
+/// How long a connection that is to end at once may take for it.
+const KILL_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 /// Larger buffers go back to the allocator.
 const POOLED_BYTES: usize = 256 << 10;
 
@@ -63,12 +65,15 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, peer: String) {
         parser: Parser::default(),
         protocol: Protocol::default(),
     };
-    let end = connection.run(&mut stream).await;
+    let entry = Arc::clone(&connection.session.entry);
+    let end = tokio::select! {
+        biased;
+        end = connection.run(&mut stream) => end,
+        () = killed_in_vain(&entry) => End::Regular,
+    };
     let id = connection.session.id().to_owned();
-    let farewell = Farewell::begin(&connection.session.shared);
     drop(connection);
     stream.shutdown().await;
-    drop(farewell);
     match end {
         End::Regular => tracing::debug!(component = format!("client-{id}"), "closed"),
         End::Malformed(error) => {
@@ -76,6 +81,13 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, peer: String) {
         }
         End::Io(error) => tracing::info!(component = format!("client-{id}"), "closed: {error}"),
     }
+}
+
+/// Resolves when a connection should long have ended: one whose client does
+/// not read would otherwise take the whole limit for writing.
+async fn killed_in_vain(entry: &Entry) {
+    entry.ordered(order::KILL).await;
+    tokio::time::sleep(KILL_WAIT).await;
 }
 
 struct Connection {

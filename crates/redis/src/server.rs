@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -37,8 +37,6 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
     /// The first listener's port, for INFO.
     pub(crate) port: u16,
-    /// Sockets that are being closed though their connection has ended.
-    farewells: AtomicU64,
     /// Told when a connection has ended or a consumer has left its group.
     pub(crate) connection_closed: Notify,
     /// Where work goes on after its connection has gone.
@@ -51,7 +49,7 @@ impl Shared {
         self.connection_closed.notify_waiters();
     }
 
-    /// Whether BLPOP has to answer that the server stops.
+    /// Waits until `done` holds, or the limit is over; says whether it holds.
     async fn wait_until(&self, limit: Duration, done: impl Fn(&Self) -> bool) -> bool {
         let deadline = tokio::time::Instant::now() + limit;
         loop {
@@ -65,25 +63,6 @@ impl Shared {
                 return done(self);
             }
         }
-    }
-}
-
-/// A socket that is being closed; a stopping server waits for it, so that
-/// TLS clients hear that this is the end and not an attack.
-pub(crate) struct Farewell(Arc<Shared>);
-
-impl Farewell {
-    /// Begins before the connection is counted off.
-    pub(crate) fn begin(shared: &Arc<Shared>) -> Self {
-        shared.farewells.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for Farewell {
-    fn drop(&mut self) {
-        self.0.farewells.fetch_sub(1, Ordering::AcqRel);
-        self.0.connection_closed.notify_waiters();
     }
 }
 
@@ -132,7 +111,6 @@ impl Server {
             statistics: Statistics::default(),
             started: Instant::now(),
             port: addresses.first().map_or(0, SocketAddr::port),
-            farewells: AtomicU64::new(0),
             connection_closed: Notify::new(),
             background: tokio::runtime::Handle::current(),
             config,
@@ -214,9 +192,7 @@ impl Server {
         self.shared.registry.order_all(order::CLOSE);
         let connections = |shared: &Shared| shared.statistics.connections.load(Ordering::Acquire);
         self.shared
-            .wait_until(COMMANDS_LIMIT, |shared| {
-                connections(shared) == 0 && shared.farewells.load(Ordering::Acquire) == 0
-            })
+            .wait_until(COMMANDS_LIMIT, |shared| connections(shared) == 0)
             .await;
         let connections_cut = connections(&self.shared);
         self.stop_threads.send_replace(true);
@@ -315,11 +291,10 @@ impl Worker {
         tasks
             .run_until(async {
                 loop {
+                    // Without a listener there are no more sockets, but the
+                    // connections still have their last words to say.
                     tokio::select! {
-                        socket = sockets.recv() => match socket {
-                            Some((socket, peer)) => self.begin(socket, peer),
-                            None => return,
-                        },
+                        Some((socket, peer)) = sockets.recv() => self.begin(socket, peer),
                         _ = self.running.changed() => return,
                     }
                 }

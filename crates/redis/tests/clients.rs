@@ -1,7 +1,9 @@
 //! Section 12: CLIENT and its subcommands.
 
-use crate::support::{Client, Gateway, eventually, shared, unique};
+use crate::support::{Client, Gateway, encode, eventually, shared, unique};
 use barnabas_redis::Config;
+use std::io::Write;
+use std::time::{Duration, Instant};
 
 fn field<'a>(line: &'a str, name: &str) -> &'a str {
     line.split(' ')
@@ -105,6 +107,7 @@ fn kill_ends_others() {
     let gateway = Gateway::start(Config::default());
     let mut client = gateway.connect();
     let mut victim = gateway.connect();
+    victim.ask("PING", "+PONG\r\n");
     let address = victim.address();
     client.ask(&format!("CLIENT KILL {address}"), "+OK\r\n");
     victim.expect_end();
@@ -144,6 +147,32 @@ fn kill_ends_others() {
         client.ask(command, &format!("-{text}\r\n"));
     }
     client.ask("CLIENT KILL ID 99999", ":0\r\n");
+}
+
+#[test]
+fn a_client_that_does_not_read_can_be_killed() {
+    let gateway = Gateway::start(Config::default());
+    let mut victim = gateway.connect();
+    victim.ask("CLIENT SETNAME g:victim", "$2\r\nOK\r\n");
+    let id = victim.call("CLIENT ID").integer();
+    // More replies than the sockets hold, none of them read.
+    let echo = encode(&["ECHO", &"x".repeat(1_000_000)]);
+    victim
+        .stream
+        .set_write_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    while victim.stream.write_all(&echo).is_ok() {}
+    let mut client = gateway.connect();
+    let from = Instant::now();
+    client.ask(&format!("CLIENT KILL ID {id}"), ":1\r\n");
+    eventually("its name is free", || {
+        client.call("CLIENT SETNAME g:victim").text() == "OK"
+    });
+    assert!(
+        from.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        from.elapsed()
+    );
 }
 
 #[test]

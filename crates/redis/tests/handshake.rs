@@ -1,5 +1,4 @@
-//! Section 12: HELLO, AUTH, SELECT, ECHO, TIME, RESET; section 14: what
-//! clients send on connect.
+//! Section 12: HELLO, AUTH, SELECT, ECHO, TIME, RESET.
 
 use crate::support::{Client, Gateway, Value, bulk, shared, unique};
 use barnabas_redis::{Config, Secret};
@@ -7,9 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 const WRONGPASS: &str = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
 const NOAUTH: &str = "-NOAUTH Authentication required.\r\n";
-const UNKNOWN: &str = "-ERR unknown subcommand 'maint_notifications'. Try CLIENT HELP.\r\n";
 
-fn with_passwords() -> Gateway {
+pub(crate) fn with_passwords() -> Gateway {
     let mut config = Config {
         password: Some(Secret::new("secret".to_owned())),
         ..Config::default()
@@ -275,156 +273,4 @@ fn reset_closes_the_consumer() {
     // Another list of topics is no contradiction any more.
     client.ask(&format!("CLIENT SETNAME {name}"), "$2\r\nOK\r\n");
     client.ask(&format!("BLPOP topics:{topic},{topic}-b 0.01"), "*-1\r\n");
-}
-
-/// Every row of section 14: with login, name and database.
-#[test]
-fn clients_connect_with_password_name_and_database() {
-    let gateway = with_passwords();
-    let name = unique("g") + ":n";
-    let named = format!("CLIENT SETNAME {name}");
-    let hello_named = format!("HELLO 3 AUTH default secret SETNAME {name}");
-    let connects: [(&str, Vec<(&str, &str)>); 12] = [
-        (
-            "redis-rb 4",
-            vec![("auth secret", "+OK"), ("select 2", "+OK"), (&named, "$")],
-        ),
-        (
-            "redis-rb 6",
-            vec![
-                ("HELLO 3 AUTH default secret", "%7"),
-                ("SELECT 2", "+OK"),
-                ("CLIENT SETINFO LIB-NAME redis-client", "+OK"),
-                ("CLIENT SETINFO LIB-VER 0.26.1", "+OK"),
-                (
-                    "CLIENT SETINFO LIB-NAME redis-client(redis-rb_v6.0.0)",
-                    "+OK",
-                ),
-                ("CLIENT SETINFO LIB-VER 0.26.1", "+OK"),
-                (&named, "+OK"),
-            ],
-        ),
-        (
-            "redis-py 6",
-            vec![
-                ("AUTH default secret", "+OK"),
-                (&named, "$"),
-                ("CLIENT SETINFO LIB-NAME redis-py", "+OK"),
-                ("CLIENT SETINFO LIB-VER 6.4.0", "+OK"),
-                ("SELECT 2", "+OK"),
-            ],
-        ),
-        (
-            "redis-py 8",
-            vec![
-                ("HELLO 3 AUTH default secret", "%7"),
-                (
-                    "client maint_notifications ON moving-endpoint-type internal-ip",
-                    UNKNOWN.trim_end(),
-                ),
-                (&named, "+OK"),
-                ("CLIENT SETINFO LIB-NAME redis-py", "+OK"),
-                ("SELECT 2", "+OK"),
-            ],
-        ),
-        (
-            "ioredis",
-            vec![
-                ("hello 3 AUTH default secret", "%7"),
-                ("select 2", "+OK"),
-                (&named, "+OK"),
-                ("client SETINFO LIB-NAME ioredis", "+OK"),
-                ("info", "="),
-            ],
-        ),
-        (
-            "node-redis 6",
-            vec![
-                (&hello_named, "%7"),
-                ("SELECT 2", "+OK"),
-                ("CLIENT SETINFO LIB-NAME node-redis", "+OK"),
-                ("client maint_notifications ON", UNKNOWN.trim_end()),
-            ],
-        ),
-        (
-            "go-redis 9",
-            vec![
-                (&hello_named, "%7"),
-                ("select 2", "+OK"),
-                (&named, "+OK"),
-                ("client maint_notifications on", UNKNOWN.trim_end()),
-                ("client setinfo LIB-NAME go-redis(,go1.24)", "+OK"),
-            ],
-        ),
-        (
-            "Jedis",
-            vec![
-                ("AUTH default secret", "+OK"),
-                ("HELLO 3", "%7"),
-                (&named, "+OK"),
-                ("CLIENT SETINFO LIB-NAME jedis", "+OK"),
-                ("SELECT 2", "+OK"),
-            ],
-        ),
-        (
-            "Lettuce 7",
-            vec![
-                (&hello_named, "%7"),
-                ("SELECT 2", "+OK"),
-                ("CLIENT SETINFO lib-name Lettuce", "+OK"),
-                ("client maint_notifications on", UNKNOWN.trim_end()),
-            ],
-        ),
-        (
-            "redis-cli",
-            vec![
-                ("AUTH secret", "+OK"),
-                ("SELECT 2", "+OK"),
-                ("HELLO 3", "%7"),
-                ("COMMAND DOCS", "%"),
-            ],
-        ),
-        (
-            "redis-benchmark",
-            vec![
-                ("AUTH secret", "+OK"),
-                ("CONFIG GET save", "*2"),
-                ("CONFIG GET appendonly", "*2"),
-            ],
-        ),
-        (
-            "StackExchange.Redis",
-            vec![
-                ("AUTH secret", "+OK"),
-                (&named, "$"),
-                ("CLIENT SETINFO lib-name SE.Redis", "+OK"),
-                ("CLIENT ID", ":"),
-                ("CONFIG GET slave-read-only", "*2"),
-                ("CONFIG GET timeout", "*2"),
-                ("CONFIG GET databases", "*2"),
-                ("INFO replication", "$"),
-                ("INFO server", "$"),
-                (
-                    "CLUSTER NODES",
-                    "-ERR This instance has cluster support disabled",
-                ),
-                ("GET __Booksleeve_TieBreak", "$-1"),
-                ("ECHO 0123456789abcdef", "$16"),
-                ("SUBSCRIBE __Booksleeve_MasterChanged", "*3"),
-            ],
-        ),
-    ];
-    for (library, commands) in connects {
-        let mut client = gateway.connect();
-        for (command, start) in commands {
-            client.send_words(&command.split(' ').collect::<Vec<_>>());
-            let head = client.peek_line();
-            assert!(head.starts_with(start), "{library}: {command}: {head}");
-            client.value();
-        }
-        client.send_words(&["QUIT"]);
-        let farewell = client.value();
-        assert_eq!(farewell.text(), "OK", "{library}");
-        client.expect_end();
-    }
 }

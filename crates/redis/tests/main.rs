@@ -21,6 +21,7 @@ mod limits;
 mod monitor;
 mod multi;
 mod names;
+mod preludes;
 mod produce;
 mod pubsub;
 mod queue;

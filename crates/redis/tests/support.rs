@@ -26,6 +26,10 @@ impl Gateway {
         let mut cluster = ClusterConfig::default();
         cluster.common.set("bootstrap.servers", &kafka.servers);
         cluster.consumer.set("auto.offset.reset", "earliest");
+        // When a member has left, the mock lets the others wait for nearly
+        // the whole session; first members wait three seconds.
+        cluster.consumer.set("session.timeout.ms", "6000");
+        cluster.consumer.set("heartbeat.interval.ms", "500");
         let cluster = Cluster::open(cluster).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

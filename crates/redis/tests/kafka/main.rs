@@ -1,0 +1,28 @@
+//! The Redis front end against real brokers: what section 15 of its contract wants to see.
+//!
+//! `wire`: the conversation of section 10, byte for byte. `identity`: names come back. `timeouts`:
+//! how long BLPOP waits. `sharing`: groups over several connections. `acks`: what Kafka has when.
+//! `consuming`: subscriptions, forms of replies, errors. `producing`: partitions, unknown topics,
+//! counters. `outages`: brokers that go, under load too. `shutdown`: the order in which everything
+//! stops. `crowds`: a thousand connections, a watcher that does not read. `support`: the gateway in
+//! this process and a client that speaks bytes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test says what it expects"
+)]
+
+mod acks;
+mod consuming;
+mod crowds;
+mod identity;
+mod outages;
+mod producing;
+mod sharing;
+mod shutdown;
+mod support;
+mod timeouts;
+mod wire;

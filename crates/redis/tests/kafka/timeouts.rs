@@ -1,0 +1,55 @@
+//! How long BLPOP waits.
+//!
+//! The contract says never early and at most 50 ms late. The late bound is checked with 300 ms,
+//! because other tests and brokers share the machine.
+
+use crate::support::{Gateway, new_topic};
+use barnabas_testkit::{shared, topic_name};
+use std::time::{Duration, Instant};
+
+const LATE: Duration = Duration::from_millis(300);
+
+#[test]
+fn blpop_waits_as_long_as_it_was_told() {
+    let gateway = Gateway::start();
+    let topic = new_topic("timeouts", 1);
+    let key = format!("topics:{topic}");
+    let mut client = gateway.named(&format!("{}:one", topic_name("timeouts")));
+    let cases: [(&[&str], u64); 7] = [
+        // The first one, while the group is being joined.
+        (&["0.3"], 300),
+        (&["0.05"], 50),
+        (&["0.3"], 300),
+        (&["1"], 1_000),
+        (&["1.0"], 1_000),
+        (&[], 5_000),
+        (&["soon"], 5_000),
+    ];
+    for (timeout, milliseconds) in cases {
+        let command = [&["blpop", key.as_str()], timeout].concat();
+        let started = Instant::now();
+        client.send(&command);
+        client.expect("*-1\r\n");
+        let elapsed = started.elapsed();
+        let told = Duration::from_millis(milliseconds);
+        assert!(elapsed >= told, "{timeout:?}: {elapsed:?}");
+        assert!(elapsed <= told + LATE, "{timeout:?}: {elapsed:?}");
+    }
+}
+
+#[test]
+fn blpop_without_limit_waits_for_a_message() {
+    let gateway = Gateway::start();
+    let topic = new_topic("no-limit", 1);
+    let mut client = gateway.named(&format!("{}:one", topic_name("no-limit")));
+    client.send(&["blpop", &format!("topics:{topic}"), "0"]);
+    // Longer than a client would be told "nothing" by mistake: zero is no time-out.
+    assert!(!client.hears(Duration::from_millis(1_200)));
+    shared().produce(&topic, None, None, Some(b"late")).unwrap();
+    assert!(client.hears(crate::support::PATIENCE));
+    let message = crate::support::Message::from_reply(&client.reply());
+    assert_eq!(message.value, "late");
+    // One that waits so ends with its connection, and its name is free.
+    client.send(&["blpop", &format!("topics:{topic}"), "0"]);
+    drop(client);
+}
