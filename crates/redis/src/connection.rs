@@ -3,7 +3,7 @@
 use crate::codec::{Frame, Limits, ParseError, Parser, Protocol, Reply};
 use crate::commands::{self, Arguments, Context, Flow};
 use crate::registry::{Entry, order};
-use crate::server::Shared;
+use crate::server::Place;
 use crate::session::Session;
 use crate::statistics::Statistics;
 use crate::stream::Stream;
@@ -55,13 +55,13 @@ enum End {
 }
 
 /// Serves a client until it leaves, breaks the protocol or is asked to go.
-pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, peer: String) {
-    let entry = shared.registry.enter(peer, stream.descriptor());
+pub(crate) async fn serve(place: Place, stream: Stream, peer: String) {
+    let entry = place.0.registry.enter(peer, stream.descriptor());
     // Declared after the stream, hence dropped before it: others look at the
     // socket as long as the session is registered.
     let mut stream = stream;
     let mut connection = Connection {
-        session: Session::new(shared, entry),
+        session: Session::new(Arc::clone(&place.0), entry),
         parser: Parser::default(),
         protocol: Protocol::default(),
     };
@@ -72,7 +72,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, peer: String) {
         () = killed_in_vain(&entry) => End::Regular,
     };
     let id = connection.session.id().to_owned();
+    // Before the client sees the end: whoever reconnects at once finds the
+    // name and the place free.
     drop(connection);
+    drop(place);
     stream.shutdown().await;
     match end {
         End::Regular => tracing::debug!(component = format!("client-{id}"), "closed"),

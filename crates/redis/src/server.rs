@@ -328,14 +328,13 @@ impl Worker {
                     }
                 }
             };
-            connection::serve(Arc::clone(&place.0), stream, peer).await;
+            connection::serve(place, stream, peer).await;
         });
     }
 }
 
-/// A counted connection: given back when its socket has been closed, so that a
-/// stopping server waits for the farewell too.
-struct Place(Arc<Shared>);
+/// A counted connection.
+pub(crate) struct Place(pub(crate) Arc<Shared>);
 
 impl Drop for Place {
     fn drop(&mut self) {
