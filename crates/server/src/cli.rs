@@ -43,8 +43,8 @@ pub(crate) struct DevOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeOptions {
-    /// YAML file; see barnabas.example.yaml. Environment variables
-    /// BARNABAS_<KEY>__<KEY>… override it
+    /// YAML file; see barnabas.example.yaml. Environment variables override
+    /// it: BARNABAS_ and the key in capitals, two underscores between levels
     #[arg(long, short)]
     pub(crate) config: PathBuf,
     /// Only say what is wrong with the configuration
