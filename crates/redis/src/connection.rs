@@ -8,8 +8,9 @@ use crate::session::Session;
 use crate::statistics::Statistics;
 use crate::stream::Stream;
 use bytes::{Buf as _, BytesMut};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Free space that a read gets.
 const READ_BYTES: usize = 64 << 10;
@@ -18,7 +19,12 @@ const WRITE_BYTES: usize = 64 << 10;
 /// Buffers that an I/O thread keeps for the next connection.
 const POOLED: usize = 16;
 /// How long a connection that is to end at once may take for it.
-const KILL_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+const KILL_WAIT: Duration = Duration::from_secs(1);
+/// A wait this short is spent looking for input: to sleep and to be woken
+/// takes as long.
+const SPIN: Duration = Duration::from_micros(30);
+/// Only who has sent the thread's last so many inputs is waited for that way.
+const ALONE: u32 = 64;
 /// Larger buffers go back to the allocator.
 const POOLED_BYTES: usize = 256 << 10;
 
@@ -26,6 +32,16 @@ thread_local! {
     /// Buffers of connections that wait for input are lent to others, so
     /// that an idle connection has none.
     static POOL: RefCell<Vec<(BytesMut, Vec<u8>)>> = const { RefCell::new(Vec::new()) };
+    /// Whose inputs came last, and how many without another's between.
+    static STREAK: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
+}
+
+/// Counts an input; whether the connection has the thread to itself.
+fn is_alone(id: u64) -> bool {
+    let (last, count) = STREAK.get();
+    let count = if last == id { count.saturating_add(1) } else { 0 };
+    STREAK.set((id, count));
+    count >= ALONE
 }
 
 fn borrow_buffers() -> (BytesMut, Vec<u8>) {
@@ -103,12 +119,15 @@ impl Connection {
     async fn run(&mut self, stream: &mut Stream) -> End {
         // The bytes of a command that is not complete yet.
         let mut pending = BytesMut::new();
+        let mut spins = false;
         loop {
-            match self.wait_for_input(stream).await {
+            let since = Instant::now();
+            match self.wait_for_input(stream, spins).await {
                 Ok(Waited::Readable) => {}
                 Ok(Waited::Ordered) => return End::Regular,
                 Err(error) => return End::Io(error),
             }
+            spins = is_alone(self.session.entry.id) && since.elapsed() < SPIN;
             let (spare, output) = borrow_buffers();
             let mut input = if pending.is_empty() { spare } else { pending };
             let mut reply = Reply {
@@ -151,7 +170,22 @@ impl Connection {
     }
 
     /// Waits for input; meanwhile shows a watcher its lines.
-    async fn wait_for_input(&mut self, stream: &mut Stream) -> std::io::Result<Waited> {
+    async fn wait_for_input(
+        &mut self,
+        stream: &mut Stream,
+        spins: bool,
+    ) -> std::io::Result<Waited> {
+        if spins && self.session.watched.is_none() {
+            let since = Instant::now();
+            while since.elapsed() < SPIN {
+                tokio::select! {
+                    biased;
+                    ready = stream.readable() => return ready.map(|()| Waited::Readable),
+                    // The others get their turn, and the sockets are asked.
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+        }
         loop {
             let session = &mut self.session;
             let orders = orders_to_end(session);
