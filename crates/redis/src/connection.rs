@@ -39,7 +39,11 @@ thread_local! {
 /// Counts an input; whether the connection has the thread to itself.
 fn is_alone(id: u64) -> bool {
     let (last, count) = STREAK.get();
-    let count = if last == id { count.saturating_add(1) } else { 0 };
+    let count = if last == id {
+        count.saturating_add(1)
+    } else {
+        0
+    };
     STREAK.set((id, count));
     count >= ALONE
 }

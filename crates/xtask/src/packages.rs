@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 /// A program, the package it comes from, and what it is needed for.
 struct Package {
+    /// A name on the PATH, or an absolute path.
     program: &'static str,
     package: &'static str,
     reason: &'static str,
@@ -23,9 +24,25 @@ const PACKAGES: &[Package] = &[
         reason: "the reference of the measurements and of the queue program",
     },
     Package {
-        program: "ruby",
+        // A ruby may be there without it.
+        program: "/usr/share/doc/ruby-redis/copyright",
         package: "ruby-redis",
         reason: "the Ruby client under test",
+    },
+    Package {
+        program: "python3",
+        package: "python3-venv",
+        reason: "redis-py is a client under test",
+    },
+    Package {
+        program: "npm",
+        package: "npm",
+        reason: "ioredis and node-redis are clients under test",
+    },
+    Package {
+        program: "go",
+        package: "golang",
+        reason: "go-redis is a client under test",
     },
     Package {
         program: "cmake",

@@ -4,7 +4,8 @@
 //! how long BLPOP waits. `sharing`: groups over several connections. `acks`: what Kafka has when.
 //! `consuming`: subscriptions, forms of replies, errors. `producing`: partitions, unknown topics,
 //! counters. `outages`: brokers that go, under load too. `shutdown`: the order in which everything
-//! stops. `crowds`: a thousand connections, a watcher that does not read. `support`: the gateway in
+//! stops. `crowds`: a thousand connections, a watcher that does not read. `libraries`: the clients of
+//! section 14, in their own languages. `support`: the gateway in
 //! this process and a client that speaks bytes.
 
 #![allow(
@@ -19,6 +20,7 @@ mod acks;
 mod consuming;
 mod crowds;
 mod identity;
+mod libraries;
 mod outages;
 mod producing;
 mod sharing;
