@@ -31,7 +31,7 @@ const POOLED_BYTES: usize = 256 << 10;
 thread_local! {
     /// Buffers of connections that wait for input are lent to others, so
     /// that an idle connection has none.
-    static POOL: RefCell<Vec<(BytesMut, Vec<u8>)>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Vec<Buffers>> = const { RefCell::new(Vec::new()) };
     /// Whose inputs came last, and how many without another's between.
     static STREAK: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
 }
@@ -48,21 +48,31 @@ fn is_alone(id: u64) -> bool {
     count >= ALONE
 }
 
-fn borrow_buffers() -> (BytesMut, Vec<u8>) {
-    POOL.with_borrow_mut(Vec::pop).unwrap_or_default()
+/// What executing commands needs for a while.
+#[derive(Default)]
+struct Buffers {
+    input: BytesMut,
+    output: Vec<u8>,
+    produced: commands::Pipeline,
 }
 
-fn return_buffers(mut input: BytesMut, mut output: Vec<u8>) {
-    input.clear();
-    output.clear();
-    POOL.with_borrow_mut(|pool| {
-        if pool.len() < POOLED
-            && input.capacity() <= POOLED_BYTES
-            && output.capacity() <= POOLED_BYTES
-        {
-            pool.push((input, output));
-        }
-    });
+impl Buffers {
+    fn borrow() -> Self {
+        POOL.with_borrow_mut(Vec::pop).unwrap_or_default()
+    }
+
+    fn give_back(mut self) {
+        self.input.clear();
+        self.output.clear();
+        POOL.with_borrow_mut(|pool| {
+            if pool.len() < POOLED
+                && self.input.capacity() <= POOLED_BYTES
+                && self.output.capacity() <= POOLED_BYTES
+            {
+                pool.push(self);
+            }
+        });
+    }
 }
 
 /// Why a connection ends.
@@ -132,8 +142,15 @@ impl Connection {
                 Err(error) => return End::Io(error),
             }
             spins = is_alone(self.session.entry.id) && since.elapsed() < SPIN;
-            let (spare, output) = borrow_buffers();
-            let mut input = if pending.is_empty() { spare } else { pending };
+            let mut buffers = Buffers::borrow();
+            if !pending.is_empty() {
+                buffers.input = pending;
+            }
+            let Buffers {
+                mut input,
+                output,
+                mut produced,
+            } = buffers;
             let mut reply = Reply {
                 bytes: output,
                 protocol: self.protocol,
@@ -149,7 +166,10 @@ impl Connection {
             };
             let end = match read {
                 Ok(0) => Some(End::Regular),
-                Ok(_) => self.process(&mut input, &mut reply, stream).await,
+                Ok(_) => {
+                    self.process(&mut input, &mut produced, &mut reply, stream)
+                        .await
+                }
                 Err(error) => Some(End::Io(error)),
             };
             self.protocol = reply.protocol;
@@ -160,13 +180,17 @@ impl Connection {
             if let Err(error) = stream.write(&mut reply.bytes).await {
                 return End::Io(error);
             }
-            if input.is_empty() {
-                return_buffers(input, reply.bytes);
-                pending = BytesMut::new();
+            pending = if input.is_empty() {
+                BytesMut::new()
             } else {
-                return_buffers(BytesMut::new(), reply.bytes);
-                pending = input;
+                std::mem::take(&mut input)
+            };
+            Buffers {
+                input,
+                output: reply.bytes,
+                produced,
             }
+            .give_back();
             if self.must_end() {
                 return End::Regular;
             }
@@ -201,16 +225,8 @@ impl Connection {
                     () = session.entry.ordered(orders) => return Ok(Waited::Ordered),
                 },
                 Some(watched) => {
-                    // Of a TLS stream only the socket can be watched here;
-                    // what the session has decrypted is read before.
-                    let readable = async {
-                        match stream {
-                            Stream::Plain(socket) => socket.readable().await,
-                            Stream::Tls(stream) => stream.get_ref().0.readable().await,
-                        }
-                    };
                     tokio::select! {
-                        ready = readable => return ready.map(|()| Waited::Readable),
+                        ready = stream.readable() => return ready.map(|()| Waited::Readable),
                         () = session.entry.ordered(orders) => return Ok(Waited::Ordered),
                         line = watched.recv() => match line {
                             Some(line) => lines.push(line),
@@ -249,12 +265,12 @@ impl Connection {
     async fn process(
         &mut self,
         input: &mut BytesMut,
+        produced: &mut commands::Pipeline,
         reply: &mut Reply,
         stream: &mut Stream,
     ) -> Option<End> {
         let mut start = 0;
         let mut executed = 0;
-        let mut produced = commands::Pipeline::default();
         let end = loop {
             let frame = self.parser.next(input, start, self.limits());
             let end = match frame {

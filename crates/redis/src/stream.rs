@@ -33,8 +33,14 @@ impl Stream {
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Plain(socket) => socket.readable().await,
-            // The TLS session may hold decrypted bytes: its read decides.
-            Self::Tls(_) => Ok(()),
+            Self::Tls(stream) => {
+                let (socket, session) = stream.get_ref();
+                // False while it holds decrypted bytes.
+                if session.wants_read() {
+                    socket.readable().await?;
+                }
+                Ok(())
+            }
         }
     }
 
