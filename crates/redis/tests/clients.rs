@@ -24,7 +24,8 @@ fn info_describes_the_connection() {
         line,
         format!(
             "id={id} addr={} name= age=0 idle=0 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 \
-             cmd=client|info user=default redir=-1 resp=2 lib-name= lib-ver= topics=",
+             qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 \
+             events=r cmd=client|info user=default redir=-1 resp=2 lib-name= lib-ver= topics=",
             client.address()
         )
     );

@@ -50,9 +50,10 @@ const PACKAGES: &[Package] = &[
         reason: "librdkafka's build",
     },
     Package {
-        program: "java",
-        package: "default-jre-headless",
-        reason: "Apache Kafka",
+        // A java may be there without a compiler.
+        program: "javac",
+        package: "default-jdk-headless",
+        reason: "Apache Kafka; Jedis and Lettuce are clients under test",
     },
     Package {
         program: "mvn",

@@ -8,6 +8,11 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// What Redis 7 says of a connection's buffers. Ours belong to the threads, but
+/// clients (redis-py 5) insist on the fields.
+const MEMORY: &str = "qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 \
+                      tot-mem=0 events=r";
+
 /// What Redis calls the type of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -97,7 +102,7 @@ pub(super) fn describe(entry: &Entry) -> String {
         .map_or(-1, |count| i64::try_from(count).unwrap_or(i64::MAX));
     let _ = write!(
         line,
-        " age={} idle={} flags={flags} db={} sub={} psub={} ssub=0 multi={queued} cmd={}",
+        " age={} idle={} flags={flags} db={} sub={} psub={} ssub=0 multi={queued} {MEMORY} cmd={}",
         age.as_secs(),
         idle.as_secs(),
         about.database,
@@ -152,7 +157,8 @@ mod tests {
         assert_eq!(
             describe(&entry),
             "id=1 addr=10.0.0.1:5000 name= age=0 idle=0 flags=N db=0 sub=0 psub=0 ssub=0 \
-             multi=-1 cmd=NULL user=default redir=-1 resp=2 lib-name= lib-ver= topics=\n"
+             multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 \
+             tot-mem=0 events=r cmd=NULL user=default redir=-1 resp=2 lib-name= lib-ver= topics=\n"
         );
         {
             let mut about = entry.about.lock();
@@ -173,8 +179,9 @@ mod tests {
         assert_eq!(
             describe(&entry),
             "id=1 addr=10.0.0.1:5000 name=my\\x20group:w\\x201 age=0 idle=0 flags=OPxbA db=2 \
-             sub=3 psub=0 ssub=0 multi=4 cmd=client|list user=default redir=-1 resp=3 \
-             lib-name=redis-py lib-ver=5.0 topics=a,b\n"
+             sub=3 psub=0 ssub=0 multi=4 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 \
+             rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=client|list user=default \
+             redir=-1 resp=3 lib-name=redis-py lib-ver=5.0 topics=a,b\n"
         );
     }
 }

@@ -4,6 +4,8 @@ use super::{converse, install, output, program};
 
 fn run(class: &str, protocol: u8) {
     let folder = install("java", |folder| {
+        // Maven's own words for a Java without a compiler do not say what to install.
+        program("javac", "default-jdk-headless");
         let mut maven = program("mvn", "maven");
         maven
             .args(["--quiet", "--batch-mode", "compile"])
@@ -12,7 +14,7 @@ fn run(class: &str, protocol: u8) {
         output(maven);
     });
     let target = folder.join("target");
-    let mut command = program("java", "default-jre-headless");
+    let mut command = program("java", "default-jdk-headless");
     command
         .arg("-Dstdout.encoding=UTF-8")
         .arg("-Dfile.encoding=UTF-8")

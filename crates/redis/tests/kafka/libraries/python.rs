@@ -1,9 +1,9 @@
 //! redis-py, old and new, from PyPI.
 
-use super::{converse, install, output, program, sources};
-use crate::support::{Gateway, new_topic};
-use barnabas_redis::{Config, ReplyForm};
-use barnabas_testkit::{Process, shared, topic_name};
+use super::{Conversation, PASSWORD, converse, install, output, program, sources};
+use crate::support::Gateway;
+use barnabas_redis::{Config, ReplyForm, Secret};
+use barnabas_testkit::{Process, shared};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -61,27 +61,35 @@ fn redis_py_8_resp3() {
 /// Section 13.2: with `reply: pair` a queue is a queue.
 #[test]
 fn a_queue_program_runs_unchanged_on_redis_and_on_barnabas() {
-    let work = |port: u16, queue: &str, name: &[&str]| {
+    let conversation = Conversation::new("queue");
+    let key = format!("topics:{}", conversation.topic);
+    let work = |port: u16| {
         let mut command = Command::new(python(8));
         command
             .arg(sources("python").join("jobs.py"))
-            .args(["127.0.0.1", &port.to_string(), queue])
-            .args(name);
+            .args(["127.0.0.1", &port.to_string(), PASSWORD])
+            .args([&conversation.name, &key]);
         output(command)
     };
     let config = Config {
         reply: ReplyForm::Pair,
+        password: Some(Secret::new(PASSWORD.to_owned())),
         ..Config::default()
     };
     let gateway = Gateway::with(shared(), config, |_| {});
-    let queue = format!("topics:{}", new_topic("queue", 1));
-    let name = format!("{}:one", topic_name("queue"));
-    let on_barnabas = work(gateway.address().port(), &queue, &[&name]);
+    let on_barnabas = work(gateway.address().port());
 
     let (_redis, port) = redis_server();
-    let on_redis = work(port, &queue, &[]);
+    let on_redis = work(port);
     assert_eq!(on_barnabas, on_redis);
-    assert_eq!(on_redis.lines().count(), 21, "{on_redis}");
+    let expected: String = (0..40)
+        .map(|number| {
+            let worker = if number < 20 { "first" } else { "second" };
+            format!("{worker} {key} job {number}\n")
+        })
+        .collect();
+    assert_eq!(on_redis, expected);
+    conversation.check_committed(40);
 }
 
 /// A redis-server that answers, and its port.
@@ -95,6 +103,7 @@ fn redis_server() -> (Process, u16) {
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--save", "", "--appendonly", "no"])
+        .args(["--requirepass", PASSWORD])
         .stdout(Stdio::null());
     let process = Process::spawn(command).unwrap();
     crate::support::eventually("redis-server listens", || {

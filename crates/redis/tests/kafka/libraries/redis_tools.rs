@@ -1,10 +1,9 @@
 //! redis-cli and redis-benchmark.
 
-use super::{Conversation, GATEWAY, PASSWORD, output, program};
+use super::{Conversation, GATEWAY, PASSWORD, output, output_of, program};
 use crate::support::{eventually, new_topic};
 use barnabas_testkit::shared;
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 fn tool(name: &str) -> Command {
     let address = GATEWAY.address();
@@ -25,67 +24,103 @@ fn redis_cli(protocol: u8) -> Command {
     command
 }
 
-/// Pipes lines into redis-cli, as a shell script would.
+/// Pipes lines into redis-cli, as a shell script would, and has it say what is a number.
 fn piped(protocol: u8, lines: &str) -> String {
-    let mut child = redis_cli(protocol)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(lines.as_bytes()).unwrap();
-    drop(input);
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
-    String::from_utf8(output.stdout).unwrap()
+    let mut command = redis_cli(protocol);
+    command.arg("--no-raw");
+    let said = output_of(command, lines);
+    // A line about this connection has its number and age.
+    let about = |line: &str| {
+        let fields: Vec<&str> = line
+            .split(' ')
+            .filter(|field| {
+                ["name=", "db=", "resp="]
+                    .iter()
+                    .any(|name| field.starts_with(name))
+            })
+            .collect();
+        fields.join(" ")
+    };
+    said.lines()
+        .map(|line| match line.starts_with("id=") {
+            true => about(line) + "\n",
+            false => line.to_owned() + "\n",
+        })
+        .collect()
 }
 
 fn hold(protocol: u8) {
-    let Conversation { name, topic } = &Conversation::new("redis-cli");
+    let conversation = Conversation::new("redis-cli");
+    let Conversation { name, topic } = &conversation;
     let mut ping = redis_cli(protocol);
     ping.arg("ping");
     assert_eq!(output(ping), "PONG\n");
     let mut push = redis_cli(protocol);
     push.args(["rpushx", &format!("topics:{topic}"), "one"]);
     assert_eq!(output(push), "1\n");
+    let ok = if protocol == 3 { "OK" } else { "\"OK\"" };
+    let message = |offset: u32, value: &str| {
+        format!(
+            "1) \"topic\"\n2) \"{topic}\"\n3) \"partition\"\n4) (integer) 0\n5) \"offset\"\n\
+             6) (integer) {offset}\n7) \"value\"\n8) \"{value}\"\n"
+        )
+    };
     let said = piped(
         protocol,
         &format!(
-            "CLIENT SETNAME {name}\n\
-             RPUSHX topics:{topic} café\n\
-             RPUSHX topics:{topic}:cust-9 three\n\
-             DUMP 30000\n\
-             BLPOP topics:{topic} 30\n\
-             RPUSH acks {topic}:0:0\n\
-             BLPOP topics:{topic} 30\n\
-             RPUSH acks last\n\
-             BLPOP nonsense 1\n\
-             PING\n"
+            "CLIENT SETNAME {name}\nCLIENT INFO\nRPUSHX topics:{topic}:cust-9 café\n\
+             RPUSHX topics:{topic} three four\nDUMP 30000\n\
+             BLPOP topics:{topic} 30\nBLPOP topics:{topic} 30\nBLPOP topics:{topic} 30\n\
+             RPUSH acks {topic}:0:0\nRPUSH acks {topic}:0:1 {topic}:0:2\n\
+             BLPOP topics:{topic} 30\nBLPOP topics:{topic} 0.1\n\
+             BLPOP nonsense 1\nRPUSHX topics:no/topic x\nPING\nCLIENT GETNAME\n"
         ),
     );
-    let message = |offset: u32, value: &str| {
-        format!("topic\n{topic}\npartition\n0\noffset\n{offset}\nvalue\n{value}\n")
-    };
     let expected = [
-        "OK\n1\n1\n0\n",
+        &format!("{ok}\nname={name} db=2 resp={protocol}\n"),
+        "(integer) 1\n(integer) 2\n(integer) 0\n",
         &message(0, "one"),
-        "1\n",
-        &message(1, "café"),
-        "1\nCONS Cannot parse topics from `nonsense`\n\nPONG\n",
+        &message(1, "caf\\xc3\\xa9"),
+        &message(2, "three"),
+        "(integer) 1\n(integer) 2\n",
+        &message(3, "four"),
+        "(nil)\n(error) CONS Cannot parse topics from `nonsense`\n\
+         (error) PROD Broker: Invalid topic\nPONG\n",
+        // A new connection would have none.
+        &format!("\"{name}\"\n"),
     ];
     assert_eq!(said, expected.concat());
-    let pair = format!("BLPOP 'topics:{topic}:{{\"barnabas.reply\":\"pair\"}}' 30\n");
+
+    let pop = format!("BLPOP 'topics:{topic}:{{\"barnabas.reply\":\"pair\"}}' 30\n");
+    let push = |value: &str| format!("RPUSHX topics:{topic} {value}\n");
     let said = piped(
         protocol,
-        &format!("CLIENT SETNAME pair-{name}\n{}", pair.repeat(3)),
+        &[
+            &format!("CLIENT SETNAME {name}\n"),
+            &pop,
+            &push("five"),
+            &pop,
+            &pop.replace(" 30", " 0.1"),
+            &push("six"),
+            &pop,
+            "RPUSH acks last\n",
+        ]
+        .concat(),
     );
-    let expected = ["one", "café", "three"].map(|value| format!("topics:{topic}\n{value}\n"));
-    assert_eq!(said, format!("OK\n{}", expected.concat()));
-    Conversation {
-        name: name.clone(),
-        topic: topic.clone(),
-    }
-    .check_kafka();
+    let pair = |value: &str| format!("1) \"topics:{topic}\"\n2) \"{value}\"\n");
+    let one = "(integer) 1\n";
+    let expected = [
+        &format!("{ok}\n"),
+        &pair("four"),
+        one,
+        &pair("five"),
+        "(nil)\n",
+        one,
+        &pair("six"),
+        one,
+    ];
+    assert_eq!(said, expected.concat());
+    conversation.check_kafka();
 }
 
 #[test]
@@ -98,22 +133,41 @@ fn redis_cli_resp3() {
     hold(3);
 }
 
-#[test]
-fn redis_benchmark_finds_all_its_messages() {
+/// Messages of redis-benchmark, all of which are in Kafka: exactly as many as it says.
+fn measure(protocol: u8) {
+    const COUNT: i64 = 2000;
     let topic = new_topic("redis-benchmark", 3);
-    let mut ping = tool("redis-benchmark");
-    ping.args(["-n", "1000", "-c", "10", "--csv", "-t", "ping"]);
-    let said = output(ping);
-    assert!(said.contains("PING_INLINE") && said.contains("PING_MBULK"));
-    let mut push = tool("redis-benchmark");
-    // Without -e an error reply ends it silently; with it, in words.
-    push.args(["-e", "-n", "5000", "-c", "10", "-P", "16", "--csv"])
-        .args(["rpushx", &format!("topics:{topic}"), "x"]);
-    let said = output(push);
+    let benchmark = |arguments: &[&str]| {
+        let mut command = tool("redis-benchmark");
+        // Without -e an error reply ends it silently; with it, in words.
+        command.args(["-e", "--csv", "--dbnum", "2", "-c", "10"]);
+        if protocol == 3 {
+            command.arg("-3");
+        }
+        command.args(arguments);
+        output(command)
+    };
+    let said = benchmark(&["-n", "1000", "-t", "ping"]);
+    assert!(said.contains("\"PING_INLINE\"") && said.contains("\"PING_MBULK\""));
+    let key = format!("topics:{topic}");
+    let count = COUNT.to_string();
+    let said = benchmark(&["-n", &count, "rpushx", &key, "x"]);
     assert!(said.contains("rpushx topics:"), "{said}");
-    eventually("all are in Kafka", || {
-        let found: i64 = shared().end_offsets(&topic).unwrap().values().sum();
-        // It fills its last pipelines.
-        (5000..5000 + 10 * 16).contains(&found).then_some(())
-    });
+    let stored = || shared().end_offsets(&topic).unwrap().values().sum::<i64>();
+    eventually("all are in Kafka", || (stored() >= COUNT).then_some(()));
+    assert_eq!(stored(), COUNT);
+    // As many connections as fill their last pipelines alike.
+    benchmark(&["-n", &count, "-P", "20", "rpushx", &key, "x"]);
+    eventually("all are in Kafka", || (stored() >= 2 * COUNT).then_some(()));
+    assert_eq!(stored(), 2 * COUNT);
+}
+
+#[test]
+fn redis_benchmark_resp2() {
+    measure(2);
+}
+
+#[test]
+fn redis_benchmark_resp3() {
+    measure(3);
 }

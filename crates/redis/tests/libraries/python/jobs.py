@@ -1,26 +1,42 @@
-"""A queue of jobs, the same on Redis and on Barnabas.
+"""A queue of jobs: one producer, and two workers one after the other.
 
-python jobs.py HOST PORT QUEUE [NAME]: a worker on Barnabas has a name.
+    python jobs.py HOST PORT PASSWORD NAME KEY
+
+It does not know what it talks to, and prints the same on Redis and on
+Barnabas.
 """
 
 import sys
 
 import redis
 
-host, port, queue, *name = sys.argv[1:]
+host, port, password, name, key = sys.argv[1:]
 
-producer = redis.Redis(host=host, port=int(port), decode_responses=True)
+
+def connect(**options):
+    return redis.Redis(
+        host=host, port=int(port), password=password, decode_responses=True, **options
+    )
+
+
+def work(who):
+    """Takes jobs until the queue is empty, and says which."""
+    worker = connect(client_name=name, single_connection_client=True)
+    # Its first job may be long in coming: a worker joins a group on Barnabas.
+    job = worker.blpop([key], timeout=30)
+    while job:
+        print(who, *job)
+        job = worker.blpop([key], timeout=1)
+    worker.close()
+
+
+producer = connect()
 for number in range(20):
-    producer.rpush(queue, f"job {number}")
-
-worker = redis.Redis(
-    host=host,
-    port=int(port),
-    decode_responses=True,
-    client_name=name[0] if name else None,
-    single_connection_client=True,
-)
-for _ in range(20):
-    source, job = worker.blpop([queue], timeout=30)
-    print(source, job)
-print(worker.blpop([queue], timeout=1))
+    # The length of the list there, the number of accepted messages here.
+    assert producer.rpush(key, f"job {number}") > 0
+work("first")
+with producer.pipeline(transaction=False) as pipeline:
+    for number in range(20, 40):
+        pipeline.rpush(key, f"job {number}")
+    assert len(pipeline.execute()) == 20
+work("second")

@@ -1,5 +1,8 @@
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
+import java.util.stream.Collectors;
 import redis.clients.jedis.DefaultJedisClientConfig;
 import redis.clients.jedis.HostAndPort;
 import redis.clients.jedis.Jedis;
@@ -10,63 +13,99 @@ import redis.clients.jedis.util.SafeEncoder;
 
 /** Jedis: see ../../../../README.md. */
 public class JedisConversation {
-  private static Jedis connect(String[] args, String name) {
+  private static Jedis connect(String[] args) {
     var config =
         DefaultJedisClientConfig.builder()
             .password(args[2])
             .database(2)
-            .clientName(name)
+            .clientName(args[3])
             .protocol("3".equals(args[5]) ? RedisProtocol.RESP3 : RedisProtocol.RESP2)
-            .socketTimeoutMillis(60_000)
             .build();
-    return new Jedis(new HostAndPort(args[0], Integer.parseInt(args[1])), config);
+    var client = new Jedis(new HostAndPort(args[0], Integer.parseInt(args[1])), config);
+    Map<String, String> about =
+        Arrays.stream(client.clientInfo().trim().split(" "))
+            .map(field -> field.split("=", 2))
+            .collect(Collectors.toMap(pair -> pair[0], pair -> pair[1]));
+    System.out.println(
+        "connected " + about.get("name") + " " + about.get("db") + " " + about.get("resp"));
+    return client;
   }
 
   private static String text(Object part) {
-    return part instanceof byte[] bytes ? SafeEncoder.encode(bytes) : String.valueOf(part);
+    return SafeEncoder.encode((byte[]) part);
+  }
+
+  private static void showRefusal(Runnable call) {
+    try {
+      call.run();
+      System.out.println("no error");
+    } catch (JedisDataException error) {
+      System.out.println("error " + error.getMessage());
+    }
+  }
+
+  private static void showNothing(Object reply) {
+    if (reply != null) {
+      throw new IllegalStateException(reply.toString());
+    }
+    System.out.println("nothing");
+  }
+
+  private static void showPair(List<String> pair) {
+    System.out.println("pair " + String.join(" ", pair));
+  }
+
+  private static void consumeAndAck(Jedis client, String key) {
+    List<String> positions = new ArrayList<>();
+    for (int i = 0; i < 4; i++) {
+      var parts = (List<?>) client.sendBlockingCommand(Protocol.Command.BLPOP, key, "30");
+      var names = List.of(0, 2, 4, 6).stream().map(at -> text(parts.get(at))).toList();
+      if (!names.equals(List.of("topic", "partition", "offset", "value"))) {
+        throw new IllegalStateException(names.toString());
+      }
+      String topic = text(parts.get(1));
+      long partition = (Long) parts.get(3);
+      long offset = (Long) parts.get(5);
+      System.out.printf("message %s %d %d %s%n", topic, partition, offset, text(parts.get(7)));
+      positions.add(topic + ":" + partition + ":" + offset);
+    }
+    System.out.print("acked");
+    for (String position : positions.subList(0, 3)) {
+      System.out.print(" " + client.rpush("acks", position));
+    }
+    System.out.println();
   }
 
   public static void main(String[] args) {
-    String name = args[3];
-    String topic = args[4];
-    String key = "topics:" + topic;
-    try (Jedis client = connect(args, name)) {
+    String key = "topics:" + args[4];
+    try (Jedis client = connect(args)) {
+      long connection = client.clientId();
       System.out.println("ping " + client.ping());
       System.out.printf(
           "produced %d %d %d%n",
           client.rpushx(key, "one"),
-          client.rpushx(key, "café"),
-          client.rpushx(key + ":cust-9", "three"));
+          client.rpushx(key + ":cust-9", "café"),
+          client.rpushx(key, "three", "four"));
       System.out.println("outstanding " + client.sendCommand(Protocol.Command.DUMP, "30000"));
-      List<String> positions = new ArrayList<>();
-      for (int i = 0; i < 2; i++) {
-        var message = (List<?>) client.sendCommand(Protocol.Command.BLPOP, key, "30");
-        List<String> parts = message.stream().map(JedisConversation::text).toList();
-        if (!List.of(parts.get(0), parts.get(2), parts.get(4), parts.get(6))
-            .equals(List.of("topic", "partition", "offset", "value"))) {
-          throw new IllegalStateException(parts.toString());
-        }
-        System.out.printf(
-            "message %s %s %s %s%n", parts.get(1), parts.get(3), parts.get(5), parts.get(7));
-        positions.add(String.join(":", parts.get(1), parts.get(3), parts.get(5)));
-      }
-      System.out.print("acked");
-      for (String position : positions) {
-        System.out.print(" " + client.rpush("acks", position));
-      }
-      System.out.println();
-      try {
-        client.blpop(1, "nonsense");
-      } catch (JedisDataException error) {
-        System.out.println("error " + error.getMessage());
-      }
+      System.out.println("accepted " + client.hgetAll("stats:connection").get("accepted"));
+      consumeAndAck(client, key);
+      showNothing(client.sendBlockingCommand(Protocol.Command.BLPOP, key, "0.1"));
+      showRefusal(() -> client.blpop(1, "nonsense"));
+      showRefusal(() -> client.rpushx("topics:no/topic", "x"));
       System.out.println("ping " + client.ping());
-    }
-    try (Jedis client = connect(args, "pair-" + name)) {
-      for (int i = 0; i < 3; i++) {
-        List<String> pair = client.blpop(30, key + ":{\"barnabas.reply\":\"pair\"}");
-        System.out.println("pair " + String.join(" ", pair));
+      if (client.clientId() == connection) {
+        System.out.println("same connection");
       }
+    }
+    try (Jedis client = connect(args)) {
+      String pairs = key + ":{\"barnabas.reply\":\"pair\"}";
+      showPair(client.blpop(30, pairs));
+      System.out.println("produced " + client.rpushx(key, "five"));
+      showPair(client.blpop(30, pairs));
+      showNothing(client.blpop(1, pairs));
+      System.out.println("produced " + client.rpushx(key, "six"));
+      showPair(client.blpop(30, pairs));
+      System.out.println("acked " + client.rpush("acks", "last"));
     }
   }
 }
