@@ -12,6 +12,7 @@
 //! - `producer`: one producer for many callers, each of which can wait for
 //!   exactly its own messages;
 //! - `consumer`: members of consumer groups, their rebalances and acks;
+//! - `acks`: acknowledgements message by message, in any order;
 //! - `admin`: topics and offsets;
 //! - `embedded`: a cluster in memory, for trying things out;
 //! - `error`: everything that can go wrong;
@@ -19,6 +20,7 @@
 //!
 //! Runnable: `examples/produce.rs`, `examples/consume.rs`.
 
+mod acks;
 mod admin;
 mod cluster;
 mod consumer;
@@ -28,6 +30,7 @@ mod native;
 mod producer;
 mod properties;
 
+pub use acks::{AckPolicy, Acked, Due, MalformedAcks, Snapshot, Tracker};
 pub use admin::{Admin, TopicDescription};
 pub use cluster::{Cluster, ClusterConfig};
 pub use consumer::{Closing, Consumer, Position};
