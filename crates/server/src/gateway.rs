@@ -14,6 +14,10 @@ use std::time::Duration;
 /// 8, step 6).
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
+/// Open files beside those of the clients: listeners, and what each of
+/// librdkafka's clients has to the brokers.
+const OTHER_FILES: u64 = 512;
+
 /// `barnabas serve`
 pub(crate) fn run_configured(options: &ServeOptions) -> Result<()> {
     let resolved = config::load(&options.config)?;
@@ -33,6 +37,7 @@ pub(crate) fn serve(resolved: Resolved, ready: impl FnOnce(u16)) -> Result<()> {
         .iter()
         .map(|address| bind(address))
         .collect::<Result<Vec<_>>>()?;
+    raise_file_limit(resolved.redis.max_connections as u64 + OTHER_FILES);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -78,6 +83,19 @@ pub(crate) fn serve(resolved: Resolved, ready: impl FnOnce(u16)) -> Result<()> {
     // librdkafka's threads may still be waiting for a broker that is gone;
     // everything that can be saved has been.
     std::process::exit(0)
+}
+
+/// Raises the limit of open files as far as `wanted` and the system allow:
+/// shells start programs with 1,024, which is fewer than there may be clients.
+fn raise_file_limit(wanted: u64) {
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(limit) if limit < wanted => tracing::warn!(
+            component = "server",
+            "{limit} files may be open; {wanted} would serve every connection that is allowed"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(component = "server", "limit of open files: {error}"),
+    }
 }
 
 fn bind(address: &str) -> Result<TcpListener> {

@@ -8,6 +8,7 @@
 )]
 
 mod command_line;
+mod descriptors;
 mod readme;
 mod signals;
 
