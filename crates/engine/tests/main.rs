@@ -2,7 +2,7 @@
 //!
 //! `producing`: accounts, order, partitions, limits. `unknown_topics`: topics that are not there
 //! (yet). `groups`: members share, leave and come back. `offsets`: what is stored, and when Kafka
-//! has it. `outages`: brokers that go. `administration`: topics and offsets. `embedded`: the cluster in
+//! has it. `outages`: brokers that go. `partitions`: those of Kafka-Pixy. `administration`: topics and offsets. `embedded`: the cluster in
 //! memory. `examples`: the programs in `examples/`. `support`: what they have in common.
 
 #![allow(
@@ -19,6 +19,7 @@ mod examples;
 mod groups;
 mod offsets;
 mod outages;
+mod partitions;
 mod producing;
 mod support;
 mod unknown_topics;
