@@ -76,6 +76,29 @@ impl Properties {
         SECRET.iter().any(|part| name.contains(part))
     }
 
+    /// Whether the property reaches beyond the client that it is set for: it
+    /// loads code into the process, changes its signals or its clusters. Only
+    /// who runs the process may set such, never somebody who connects to it.
+    pub fn is_process_wide(name: &str) -> bool {
+        const NAMES: [&str; 4] = [
+            "plugin.library.paths",
+            "ssl.engine.location",
+            "ssl.providers",
+            "log.queue",
+        ];
+        NAMES.contains(&name) || name.starts_with("internal.") || name.starts_with("test.")
+    }
+
+    /// A switch as librdkafka reads it; `None` if it is not set.
+    pub(crate) fn switch(&self, name: &str) -> Option<bool> {
+        let value = self.get(name)?;
+        Some(
+            ["true", "t", "1"]
+                .iter()
+                .any(|on| value.eq_ignore_ascii_case(on)),
+        )
+    }
+
     /// Leaves out what librdkafka has for the other kind of client only, so
     /// that one common section can serve both kinds without warnings.
     pub(crate) fn applicable(&self, kind: Kind) -> Properties {
@@ -119,6 +142,8 @@ impl Properties {
         let mut offline = self.clone();
         offline.remove("bootstrap.servers");
         offline.remove("metadata.broker.list");
+        // It would log that it has no brokers.
+        offline.set("log_level", "0");
         if kind == Kind::Consumer {
             offline.set_default("group.id", "barnabas-check");
         }
@@ -199,6 +224,20 @@ mod tests {
             texts[1].contains("\"linger.msx\"") && texts[1].contains("\"linger.ms\"?"),
             "{texts:?}"
         );
+    }
+
+    #[test]
+    fn switches_are_read_as_librdkafka_reads_them() {
+        let set = properties(&[
+            ("a", "t"),
+            ("b", "TRUE"),
+            ("c", "1"),
+            ("d", "0"),
+            ("e", "f"),
+        ]);
+        let read = ["a", "b", "c", "d", "e", "x"].map(|name| set.switch(name));
+        let (on, off) = (Some(true), Some(false));
+        assert_eq!(read, [on, on, on, off, off, None]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What can be configured, and what can be wrong with it.
 
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -24,6 +25,39 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+/// Whether a setting is one of the Go client that rafka was built on, which
+/// old files and programs still name: it is ignored (contract, section 9).
+pub fn is_rafkas_own(name: &str) -> bool {
+    matches!(
+        name,
+        "go.application.rebalance.enable"
+            | "go.batch.producer"
+            | "go.delivery.reports"
+            | "go.delivery.report.fields"
+            | "go.events.channel.enable"
+            | "go.events.channel.size"
+            | "go.logs.channel"
+            | "go.logs.channel.enable"
+            | "go.produce.channel.size"
+    )
+}
+
+/// The value of a property as JSON has it: strings as they are, numbers and
+/// booleans as they are written.
+///
+/// # Errors
+/// What is wrong with it: it is null, an array or an object.
+pub fn property_text(name: &str, value: &RawValue) -> Result<String, String> {
+    let raw = value.get();
+    match raw.as_bytes().first() {
+        Some(b'"') => serde_json::from_str(raw).map_err(|error| error.to_string()),
+        Some(b'-' | b'0'..=b'9' | b't' | b'f') => Ok(raw.to_owned()),
+        _ => Err(format!(
+            "the value of \"{name}\" must be a string, a number or a boolean"
+        )),
     }
 }
 

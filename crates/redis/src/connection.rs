@@ -233,7 +233,7 @@ impl Connection {
                             None => return Ok(Waited::Ordered),
                         },
                     }
-                    while let Ok(line) = watched.try_recv() {
+                    while let Some(line) = watched.try_recv() {
                         lines.push(line);
                     }
                 }

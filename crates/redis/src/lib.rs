@@ -28,5 +28,5 @@ mod session;
 mod statistics;
 mod stream;
 
-pub use config::{Config, Error, ReplyForm, Secret, TlsFiles};
+pub use config::{Config, Error, ReplyForm, Secret, TlsFiles, is_rafkas_own, property_text};
 pub use server::{Drained, Server};

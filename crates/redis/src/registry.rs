@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc};
 
+/// Lines may be long: beyond so many bytes they are dropped, too.
+const WATCHER_BYTES: usize = 4 << 20;
 /// Lines that wait for a watcher; more are dropped and counted.
 const WATCHER_LINES: usize = 1_000;
 /// Bytes of one argument that a watcher sees.
@@ -114,6 +116,35 @@ impl Entry {
 /// Somebody who sent MONITOR.
 struct Watcher {
     lines: mpsc::Sender<String>,
+    /// Bytes of the lines that wait.
+    bytes: Arc<AtomicUsize>,
+}
+
+/// The lines that a watcher has to show.
+pub(crate) struct Watched {
+    lines: mpsc::Receiver<String>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Watched {
+    /// The next line; `None` when there will be none.
+    pub(crate) async fn recv(&mut self) -> Option<String> {
+        let line = self.lines.recv().await;
+        self.taken(line.as_deref());
+        line
+    }
+
+    /// The next line that has arrived.
+    pub(crate) fn try_recv(&mut self) -> Option<String> {
+        let line = self.lines.try_recv().ok();
+        self.taken(line.as_deref());
+        line
+    }
+
+    fn taken(&self, line: Option<&str>) {
+        let bytes = line.map_or(0, str::len);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 /// All connections of the process.
@@ -220,12 +251,17 @@ impl Registry {
     }
 
     /// Makes a connection a watcher.
-    pub(crate) fn watch(&self, id: u64) -> mpsc::Receiver<String> {
+    pub(crate) fn watch(&self, id: u64) -> Watched {
         let (lines, receiver) = mpsc::channel(WATCHER_LINES);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let watched = Watched {
+            lines: receiver,
+            bytes: Arc::clone(&bytes),
+        };
         let mut watchers = self.watchers.lock();
-        watchers.insert(id, Watcher { lines });
+        watchers.insert(id, Watcher { lines, bytes });
         self.watcher_count.store(watchers.len(), Ordering::Release);
-        receiver
+        watched
     }
 
     pub(crate) fn unwatch(&self, id: u64) {
@@ -242,12 +278,20 @@ impl Registry {
     pub(crate) fn show<'a>(
         &self,
         issuer: &str,
+        hidden_from: Option<u64>,
         arguments: impl Iterator<Item = &'a [u8]>,
         statistics: &Statistics,
     ) {
         let line = watched_line(issuer, arguments);
-        for watcher in self.watchers.lock().values() {
-            if watcher.lines.try_send(line.clone()).is_err() {
+        for (id, watcher) in self.watchers.lock().iter() {
+            if hidden_from == Some(*id) {
+                continue;
+            }
+            // Before the line can be taken.
+            let waiting = watcher.bytes.fetch_add(line.len(), Ordering::Relaxed);
+            let has_room = waiting < WATCHER_BYTES;
+            if !has_room || watcher.lines.try_send(line.clone()).is_err() {
+                watcher.bytes.fetch_sub(line.len(), Ordering::Relaxed);
                 Statistics::add(&statistics.monitor_dropped, 1);
             }
         }

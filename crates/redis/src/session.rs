@@ -2,7 +2,7 @@
 
 use crate::commands::Transaction;
 use crate::config::ReplyForm;
-use crate::registry::Entry;
+use crate::registry::{Entry, Watched};
 use crate::server::Shared;
 use crate::statistics::Statistics;
 use barnabas_engine::{Caller, CallerLimits, Consumer, Position, Topic};
@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc;
 
 /// How long QUIT and RESET wait for the consumer to leave its group.
 const CLOSE_WAIT: Duration = Duration::from_millis(500);
@@ -78,7 +77,7 @@ pub(crate) struct Session {
     pub(crate) channels: BTreeSet<Vec<u8>>,
     pub(crate) patterns: BTreeSet<Vec<u8>>,
     /// The lines to show, once the connection has sent MONITOR.
-    pub(crate) watched: Option<mpsc::Receiver<String>>,
+    pub(crate) watched: Option<Watched>,
 }
 
 impl Session {

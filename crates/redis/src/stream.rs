@@ -70,6 +70,7 @@ impl Stream {
                 Err(error) => return Err(error),
             }
         }
+        let deadline = tokio::time::Instant::now() + WRITE_LIMIT;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
             let progress = async {
                 match self {
@@ -81,7 +82,7 @@ impl Stream {
                     }
                 }
             };
-            match tokio::time::timeout(WRITE_LIMIT, progress).await {
+            match tokio::time::timeout_at(deadline, progress).await {
                 Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(Ok(count)) => written += count,
                 Ok(Err(error)) => return Err(error),

@@ -96,3 +96,75 @@ fn a_watcher_that_was_named_may_leave() {
         }
     });
 }
+
+/// What a client sets may concern its consumer, never the process: a signal
+/// that ends it, code that is loaded into it.
+#[test]
+fn a_consumer_cannot_be_configured_to_harm_the_process() {
+    let gateway = shared();
+    let topic = topic(gateway);
+    let name = unique("g") + ":n";
+    beside_another(gateway, |client, other| {
+        client.ask(&format!("CLIENT SETNAME {name}"), "$2\r\nOK\r\n");
+        for (property, value) in [
+            ("internal.termination.signal", "9"),
+            ("{topic}.internal.termination.signal", "15"),
+            ("plugin.library.paths", "libm.so.6"),
+            ("ssl.engine.location", "libm.so.6"),
+            ("test.mock.num.brokers", "3"),
+        ] {
+            let key = format!(r#"topics:{topic}:{{"{property}":"{value}"}}"#);
+            client.send_words(&["BLPOP", &key, "0.1"]);
+            let refused = client.value();
+            let text = refused.text();
+            assert!(
+                text.starts_with("CONS Failed to register Consumer"),
+                "{text}"
+            );
+            other.ask("PING", "+PONG\r\n");
+        }
+        client.ask(&format!("BLPOP topics:{topic} 0.05"), "*-1\r\n");
+    });
+}
+
+#[test]
+fn names_with_a_nul_name_nothing() {
+    let gateway = shared();
+    let topic = topic(gateway);
+    let name = unique("g") + ":n";
+    beside_another(gateway, |client, other| {
+        client.ask(&format!("CLIENT SETNAME {name}"), "$2\r\nOK\r\n");
+        client.send_words(&["BLPOP", &format!("topics:{topic},a\0b"), "0.1"]);
+        let refused = client.value();
+        let text = refused.text();
+        assert!(
+            text.starts_with("CONS Failed to register Consumer"),
+            "{text}"
+        );
+        other.ask(&format!("RPUSHX topics:{topic} x"), ":1\r\n");
+        client.send_words(&["BLPOP", &format!("topics:{topic}"), "60"]);
+        assert_eq!(client.value().field("value").text(), "x");
+        for position in [format!("{topic}\0c:0:0"), format!("{topic}:-1:0")] {
+            client.ask_words(
+                &["RPUSH", "acks", &position],
+                "-CONS Local: Unknown partition\r\n",
+            );
+        }
+    });
+}
+
+/// An error repeats what was sent, but not megabytes of it.
+#[test]
+fn error_texts_have_an_end() {
+    beside_another(shared(), |client, _| {
+        client.send_words(&[&"\x01".repeat(1_000_000)]);
+        let refused = client.value();
+        let text = refused.text();
+        assert!(text.starts_with("ERR unknown command '\\x01"), "{text:.50}");
+        assert!(
+            text.len() < 300_000 && text.ends_with("..."),
+            "{}",
+            text.len()
+        );
+    });
+}

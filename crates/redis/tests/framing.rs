@@ -18,12 +18,16 @@ fn beside_another(input: &[u8], and_then: impl FnOnce(&mut Client)) {
 #[test]
 fn broken_frames_are_answered_and_end_the_connection() {
     let too_long = vec![b'a'; 65_537];
-    let cases: [(&[u8], &str); 17] = [
+    let cases: [(&[u8], &str); 18] = [
         (b"*x\r\n", "invalid multibulk length (Expect Number)"),
         (b"*\r\n", "invalid multibulk length (Expect Number)"),
         (b"*-2\r\n", "invalid multibulk length (TooManyArg)"),
         (b"*1025\r\n", "invalid multibulk length (TooManyArg)"),
         (b"*2147483648\r\n", "invalid multibulk length (TooManyArg)"),
+        (
+            b"*99999999999999999999\r\n",
+            "invalid multibulk length (TooManyArg)",
+        ),
         (b"*1\r\n+4\r\n", "expected '$', got '+' (Expect TypeChar)"),
         (b"*1\r\n*1\r\n", "expected '$', got '*' (Expect TypeChar)"),
         (b"*1\r\n\x00", "expected '$', got '\\x00' (Expect TypeChar)"),

@@ -52,6 +52,8 @@ fn every_command_of_everybody_is_shown_escaped() {
             let shown = parts(&watcher.value());
             assert_eq!(shown, (issuer.clone(), command.to_owned()));
         }
+        gateway.connect().ask("MONITOR", "+OK\r\n");
+        assert_eq!(parts(&watcher.value()).1, "\"MONITOR\"");
         // Its own commands too, after their replies; but not MONITOR.
         watcher.ask("MONITOR", "+OK\r\n");
         watcher.ask("PING", "+PONG\r\n");

@@ -115,7 +115,7 @@ fn some_commands_are_never_queued() {
 }
 
 #[test]
-fn nothing_waits_inside() {
+fn no_message_is_waited_for_inside() {
     let gateway = shared();
     let topic = unique("waitless");
     gateway.kafka.create_topic(&topic, 1);
@@ -129,6 +129,18 @@ fn nothing_waits_inside() {
     client.ask(&format!("BLPOP topics:{topic} 1000"), "+QUEUED\r\n");
     client.ask("DUMP 100000", "+QUEUED\r\n");
     client.ask("EXEC", "*3\r\n*-1\r\n*-1\r\n:0\r\n");
+}
+
+#[test]
+fn deliveries_are_waited_for_inside() {
+    let gateway = shared();
+    let topic = unique("waited");
+    gateway.kafka.create_topic(&topic, 1);
+    let mut client = gateway.connect();
+    client.ask("MULTI", "+OK\r\n");
+    client.ask(&format!("RPUSHX topics:{topic} x"), "+QUEUED\r\n");
+    client.ask("DUMP 30000", "+QUEUED\r\n");
+    client.ask("EXEC", "*2\r\n:1\r\n:0\r\n");
 }
 
 #[test]

@@ -42,8 +42,15 @@ fn messages_are_accepted_one_or_many_at_a_time() {
     client.ask("RPUSH topics:accepted x y", ":2\r\n");
     client.ask(
         "RPUSH topics:accepted",
-        "-ERR wrong number of arguments for 'rpush' command\r\n",
+        "-PROD RPUSHX accepts 2 arguments, got 1\r\n",
     );
+    for key in ["topics:a:b:c", "topics"] {
+        client.ask(
+            &format!("RPUSH {key} x"),
+            "-PROD First argument must be in the form of 'topics:<topic>' or \
+             'topics:<topic>:<key>'\r\n",
+        );
+    }
     client.ask(
         "RPUSH foo:accepted x",
         "-CONS You can only RPUSH to the 'acks' key\r\n",

@@ -115,13 +115,13 @@ fn bind(address: &str) -> Result<TcpListener> {
     }
 }
 
-/// Every problem of a cluster's properties, one line each; `Ok` when there
+/// Every problem of a cluster's properties, on one line; `Ok` when there
 /// is none.
 pub(crate) fn check(cluster: &ClusterConfig) -> Result<()> {
     let problems: Vec<String> = cluster.problems().iter().map(ToString::to_string).collect();
     if problems.is_empty() {
         Ok(())
     } else {
-        bail!("{}", problems.join("\n"))
+        bail!("{}", problems.join("; "))
     }
 }

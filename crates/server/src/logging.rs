@@ -2,6 +2,7 @@
 
 use crate::config::LogFormat;
 use anyhow::{Context as _, Result};
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -54,8 +55,25 @@ where
         // Local time, as rafka's.
         let now = jiff::Zoned::now();
         let time = now.strftime("%Y/%m/%d %H:%M:%S");
-        writeln!(writer, "[{component}] {time} {}", line.text)
+        writeln!(
+            writer,
+            "[{}] {time} {}",
+            printable(component),
+            printable(&line.text)
+        )
     }
+}
+
+/// The text on one line, whatever clients have put into it.
+fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = text.chars().map(|char| match char.is_control() {
+        true => char.escape_default().to_string(),
+        false => char.to_string(),
+    });
+    Cow::Owned(escaped.collect())
 }
 
 #[derive(Default)]
@@ -81,5 +99,16 @@ impl Visit for Line {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn one_event_is_one_line() {
+        assert_eq!(printable("plain café"), "plain café");
+        assert_eq!(printable("a\nFAKE\r\0\u{1b}"), "a\\nFAKE\\r\\u{0}\\u{1b}");
     }
 }

@@ -5,9 +5,10 @@ use crate::cli::RafkaOptions;
 use crate::config::{self, LogFormat, Resolved};
 use crate::dev::config_address;
 use crate::{gateway, logging};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use barnabas_engine::{ClusterConfig, Properties};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -27,7 +28,7 @@ struct File {
 /// Property names and values as JSON has them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(transparent)]
-struct Section(BTreeMap<String, serde_json::Value>);
+struct Section(BTreeMap<String, Box<RawValue>>);
 
 pub(crate) fn run(options: &RafkaOptions) -> Result<()> {
     logging::start(LogFormat::Rafka, "info")?;
@@ -63,6 +64,9 @@ fn load(path: &Path) -> Result<Resolved> {
 }
 
 fn parse(text: &str) -> Result<Resolved> {
+    if !text.trim_start().starts_with('{') {
+        bail!("this is no JSON object");
+    }
     let file: File = serde_json::from_str(text)?;
     let mut cluster = ClusterConfig {
         name: "kafka".to_owned(),
@@ -87,20 +91,13 @@ impl Section {
     fn properties(self, section: &str) -> Result<Properties> {
         let mut properties = Properties::new();
         for (name, value) in self.0 {
-            if name.starts_with("go.") {
-                // Settings of rafka's own Kafka client.
+            if barnabas_redis::is_rafkas_own(&name) {
                 tracing::debug!(component = "server", "{section}: ignored: {name}");
                 continue;
             }
             let bare = name.strip_prefix("{topic}.").unwrap_or(&name);
-            let text = match value {
-                serde_json::Value::String(text) => text,
-                serde_json::Value::Number(number) => number.to_string(),
-                serde_json::Value::Bool(flag) => flag.to_string(),
-                _ => bail!(
-                    "{section}: the value of \"{name}\" must be a string, a number or a boolean"
-                ),
-            };
+            let text = barnabas_redis::property_text(&name, &value)
+                .map_err(|reason| anyhow!("{section}: {reason}"))?;
             properties.set(bare, text);
         }
         Ok(properties)
@@ -146,6 +143,26 @@ mod tests {
             None
         );
         assert_eq!(resolved.redis.reply, barnabas_redis::ReplyForm::Pair);
+    }
+
+    #[test]
+    fn numbers_stay_as_they_are_written() {
+        let resolved = parse(r#"{"producer": {"linger.ms": 1.50, "batch.size": 1e3}}"#).unwrap();
+        assert_eq!(resolved.cluster.producer.get("linger.ms"), Some("1.50"));
+        assert_eq!(resolved.cluster.producer.get("batch.size"), Some("1e3"));
+    }
+
+    #[test]
+    fn only_the_old_clients_own_settings_are_ignored() {
+        let resolved = parse(r#"{"producer": {"go.nonsense": 1}}"#).unwrap();
+        assert_eq!(resolved.cluster.problems().len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for text in ["[]", "", "[{}]", "null", "3"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]

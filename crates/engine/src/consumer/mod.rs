@@ -146,6 +146,9 @@ impl Consumer {
         if topics.is_empty() || topics.iter().any(|topic| topic.is_empty()) {
             return Err(Error::EmptyTopicName);
         }
+        if topics.iter().any(|topic| topic.contains('\0')) {
+            return Err(KafkaError::from_code(ErrorCode::InvalidTopic).into());
+        }
         let mut conf = properties.to_conf()?;
         conf.set_events(
             RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_OFFSET_COMMIT,
@@ -189,8 +192,8 @@ impl Consumer {
             topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
             misses_topics: AtomicBool::new(false),
             label,
-            commits: text("enable.auto.commit") != "false",
-            stores_by_itself: text("enable.auto.offset.store") == "true",
+            commits: properties.switch("enable.auto.commit") != Some(false),
+            stores_by_itself: properties.switch("enable.auto.offset.store") == Some(true),
         });
         closer.register(&waker, &member);
         let consumer = Self {
@@ -262,6 +265,13 @@ impl Consumer {
         let member = self.member();
         if member.stores_by_itself {
             return Ok(());
+        }
+        // What no cluster has, librdkafka would pass over or call not assigned.
+        if positions
+            .iter()
+            .any(|position| position.partition < 0 || position.topic.contains('\0'))
+        {
+            return Err(KafkaError::from_code(ErrorCode::UnknownPartition));
         }
         let mut assignment = member.assignment.lock();
         // librdkafka would store those before the bad one.

@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 /// A missing topic is asked for again at most this often on behalf of
 /// callers that were already told.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Unknown topics that a caller remembers having sent to.
+const REMEMBERED_ATTEMPTS: usize = 1_000;
 
 /// How much of a caller may be undelivered at any time, so that one caller
 /// cannot fill the queue that all share.
@@ -270,6 +272,10 @@ impl Caller {
         records: impl ExactSizeIterator<Item = Record<'a>> + Clone,
     ) -> usize {
         let absences = topic.absences();
+        if self.attempts.len() >= REMEMBERED_ATTEMPTS && !self.attempts.contains_key(topic.name()) {
+            // Their next message is taken once more before it is refused.
+            self.attempts.clear();
+        }
         let first_absences = *self
             .attempts
             .entry(topic.name().to_owned())

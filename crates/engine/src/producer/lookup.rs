@@ -1,4 +1,5 @@
-//! The thread that asks the cluster for topics.
+//! The threads that ask the cluster: one for single topics, one for the list
+//! of all, which must not wait behind topics that nobody answers for.
 
 use super::topic::{State, Topic, WaitingRecord};
 use super::{Shared, opaque_of_slot};
@@ -29,13 +30,8 @@ const BATCH: usize = 1_000;
 /// The names of all topics, or why they could not be had.
 pub(super) type TopicNames = Result<Vec<String>, KafkaError>;
 
-pub(super) enum Request {
-    /// Find out whether the topic exists and send what waits for it.
-    Resolve(Arc<Topic>),
-    /// The names of all topics.
-    List(oneshot::Sender<TopicNames>),
-    End,
-}
+/// Whom to tell the names of all topics.
+pub(super) type ListRequest = oneshot::Sender<TopicNames>;
 
 /// A topic whose existence is being found out.
 struct Search {
@@ -44,9 +40,10 @@ struct Search {
     next: Instant,
 }
 
-pub(super) fn run(shared: &Arc<Shared>, requests: &Receiver<Request>) {
+/// Finds out whether topics exist and sends what waits for them; `None` ends
+/// it.
+pub(super) fn run(shared: &Arc<Shared>, requests: &Receiver<Option<Arc<Topic>>>) {
     let mut searches: Vec<Search> = Vec::new();
-    let mut lists: Vec<oneshot::Sender<TopicNames>> = Vec::new();
     loop {
         let next = searches.iter().map(|search| search.next).min();
         let mut request = match next {
@@ -55,7 +52,7 @@ pub(super) fn run(shared: &Arc<Shared>, requests: &Receiver<Request>) {
         };
         loop {
             match request {
-                Ok(Request::Resolve(topic)) => {
+                Ok(Some(topic)) => {
                     let now = Instant::now();
                     searches.push(Search {
                         topic,
@@ -63,20 +60,34 @@ pub(super) fn run(shared: &Arc<Shared>, requests: &Receiver<Request>) {
                         next: now,
                     });
                 }
-                Ok(Request::List(reply)) => lists.push(reply),
-                Ok(Request::End) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(None) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => break,
             }
             request = requests.try_recv().map_err(|_| RecvTimeoutError::Timeout);
         }
-        if !lists.is_empty() {
-            let names = list(shared);
-            for reply in lists.drain(..) {
-                let _ = reply.send(names.clone());
-            }
-        }
         let now = Instant::now();
         searches.retain_mut(|search| search.next > now || step(shared, search));
+    }
+}
+
+/// Answers all who ask at the same time with one request; `None` ends it.
+pub(super) fn list_topics(shared: &Shared, requests: &Receiver<Option<ListRequest>>) {
+    while let Ok(Some(first)) = requests.recv() {
+        let mut replies = vec![first];
+        let mut is_ending = false;
+        while let Ok(request) = requests.try_recv() {
+            match request {
+                Some(reply) => replies.push(reply),
+                None => is_ending = true,
+            }
+        }
+        let names = list(shared);
+        for reply in replies {
+            let _ = reply.send(names.clone());
+        }
+        if is_ending {
+            return;
+        }
     }
 }
 

@@ -132,7 +132,8 @@ struct Shared {
     tickets: Mutex<Slab<Ticket>>,
     retired: Mutex<Vec<Retired>>,
     counters: Counters,
-    lookups: mpsc::Sender<lookup::Request>,
+    lookups: mpsc::Sender<Option<Arc<Topic>>>,
+    lists: mpsc::Sender<Option<lookup::ListRequest>>,
     somebody_wants_room: AtomicBool,
     progress: Notify,
     flush: Mutex<FlushState>,
@@ -178,7 +179,8 @@ impl Producer {
         conf.set_events(RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
         let client =
             Arc::new(Client::new(Kind::Producer, conf).map_err(|reason| Error::Client { reason })?);
-        let (lookups, requests) = mpsc::channel();
+        let (lookups, searches) = mpsc::channel();
+        let (lists, list_requests) = mpsc::channel();
         let shared = Arc::new(Shared {
             client,
             topics: RwLock::default(),
@@ -187,6 +189,7 @@ impl Producer {
             retired: Mutex::default(),
             counters: Counters::default(),
             lookups,
+            lists,
             somebody_wants_room: AtomicBool::new(false),
             progress: Notify::new(),
             flush: Mutex::default(),
@@ -198,7 +201,7 @@ impl Producer {
                     .unwrap_or(300_000),
             ),
         });
-        let threads = Threads::start(&shared, requests)?;
+        let threads = Threads::start(&shared, searches, list_requests)?;
         Ok(Self {
             shared,
             _threads: Arc::new(threads),
@@ -279,10 +282,7 @@ impl Producer {
     pub async fn topic_names(&self) -> Result<Vec<String>, KafkaError> {
         let (reply, answer) = oneshot::channel();
         let closed = KafkaError::from_code(ErrorCode::BrokerDestroy);
-        self.shared
-            .lookups
-            .send(lookup::Request::List(reply))
-            .map_err(|_| closed)?;
+        self.shared.lists.send(Some(reply)).map_err(|_| closed)?;
         answer.await.unwrap_or(Err(closed))
     }
 
@@ -335,8 +335,7 @@ impl Shared {
 
     /// Puts the topic on the lookup thread's list.
     fn look_up(&self, topic: &Arc<Topic>, waiting: &mut Waiting) {
-        let request = lookup::Request::Resolve(Arc::clone(topic));
-        waiting.lookup_is_running = self.lookups.send(request).is_ok();
+        waiting.lookup_is_running = self.lookups.send(Some(Arc::clone(topic))).is_ok();
     }
 
     /// librdkafka or a broker says that a topic which was known is gone.
@@ -397,7 +396,8 @@ struct Threads {
 impl Threads {
     fn start(
         shared: &Arc<Shared>,
-        requests: mpsc::Receiver<lookup::Request>,
+        searches: mpsc::Receiver<Option<Arc<Topic>>>,
+        list_requests: mpsc::Receiver<Option<lookup::ListRequest>>,
     ) -> Result<Self, Error> {
         let is_ending = Arc::new(AtomicBool::new(false));
         let mut threads = Self {
@@ -408,7 +408,11 @@ impl Threads {
         let delivery = Arc::clone(shared);
         threads.spawn("delivery", move || delivery::run(&delivery, &is_ending))?;
         let lookups = Arc::clone(shared);
-        threads.spawn("lookup", move || lookup::run(&lookups, &requests))?;
+        threads.spawn("lookup", move || lookup::run(&lookups, &searches))?;
+        let lists = Arc::clone(shared);
+        threads.spawn("topics", move || {
+            lookup::list_topics(&lists, &list_requests);
+        })?;
         let flusher = Arc::clone(shared);
         threads.spawn("flush", move || flush_while_wanted(&flusher))?;
         Ok(threads)
@@ -429,7 +433,8 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         self.is_ending.store(true, Ordering::Release);
-        let _ = self.shared.lookups.send(lookup::Request::End);
+        let _ = self.shared.lookups.send(None);
+        let _ = self.shared.lists.send(None);
         self.shared.flush.lock().is_ending = true;
         self.shared.flush_wanted.notify_one();
         for handle in self.handles.drain(..) {

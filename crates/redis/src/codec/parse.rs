@@ -253,7 +253,7 @@ fn parse_number(line: &[u8]) -> Option<i64> {
         Some(digits) => (true, digits),
         None => (false, line),
     };
-    if digits.is_empty() || digits.len() > 18 {
+    if digits.is_empty() {
         return None;
     }
     let mut number: i64 = 0;
@@ -261,7 +261,10 @@ fn parse_number(line: &[u8]) -> Option<i64> {
         if !digit.is_ascii_digit() {
             return None;
         }
-        number = number * 10 + i64::from(digit - b'0');
+        // Beyond every limit is far enough.
+        number = number
+            .saturating_mul(10)
+            .saturating_add(i64::from(digit - b'0'));
     }
     Some(if is_negative { -number } else { number })
 }

@@ -10,6 +10,9 @@ pub(crate) enum Protocol {
     Resp3,
 }
 
+/// Longer error texts are cut.
+const ERROR_BYTES: usize = 64 << 10;
+
 /// Replies of one connection that are not written yet.
 #[derive(Debug, Default)]
 pub(crate) struct Reply {
@@ -26,7 +29,13 @@ impl Reply {
     /// `-text`. Control bytes of user input inside it are made visible, so
     /// that they cannot break the framing.
     pub(crate) fn error(&mut self, text: &str) {
-        self.line(b'-', escape_controls(text.as_bytes()).as_bytes());
+        // User input may be as long as a bulk.
+        let (text, rest) = text.split_at(text.floor_char_boundary(ERROR_BYTES));
+        let mut line = escape_controls(text.as_bytes());
+        if !rest.is_empty() {
+            line.push_str("...");
+        }
+        self.line(b'-', line.as_bytes());
     }
 
     /// `:number`.

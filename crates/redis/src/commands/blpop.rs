@@ -3,7 +3,7 @@
 
 use super::{Arguments, Context};
 use crate::codec::Reply;
-use crate::config::ReplyForm;
+use crate::config::{ReplyForm, is_rafkas_own, property_text};
 use crate::registry::order;
 use crate::session::{ActiveConsumer, Session};
 use crate::statistics::Statistics;
@@ -325,34 +325,24 @@ impl<'a> Options<'a> {
         let mut properties = Properties::new();
         let mut reply = default;
         for (name, value) in &self.0 {
-            let text = plain_text(name, value)?;
+            let text = property_text(name, value)?;
             if name == "barnabas.reply" {
                 reply = ReplyForm::from_name(&text).ok_or_else(|| {
                     format!("barnabas.reply must be rafka, pair or full, not '{text}'")
                 })?;
             } else if name.starts_with("barnabas.") {
                 return Err(format!("no such option: \"{name}\""));
-            } else if name.starts_with("go.") {
-                // Settings of rafka's own Kafka client.
+            } else if is_rafkas_own(name) {
                 tracing::debug!("ignored: {name}");
             } else {
                 let name = name.strip_prefix("{topic}.").unwrap_or(name);
+                if Properties::is_process_wide(name) {
+                    return Err(format!("\"{name}\" is for the gateway's own configuration"));
+                }
                 properties.set(name, text);
             }
         }
         Ok((properties, reply))
-    }
-}
-
-/// A property's value: a string as it is, a number as its digits, a boolean.
-fn plain_text(name: &str, value: &RawValue) -> Result<String, String> {
-    let raw = value.get();
-    match raw.as_bytes().first() {
-        Some(b'"') => serde_json::from_str(raw).map_err(|error| error.to_string()),
-        Some(b'-' | b'0'..=b'9' | b't' | b'f') => Ok(raw.to_owned()),
-        _ => Err(format!(
-            "the value of \"{name}\" must be a string, a number or a boolean"
-        )),
     }
 }
 
@@ -383,8 +373,10 @@ mod tests {
 
     #[test]
     fn values_are_taken_as_they_are_written() {
-        let options =
-            Options::parse(r#"{"a":"x:y","b":1.50,"c":true,"{topic}.d":"1","go.x":1}"#).unwrap();
+        let options = Options::parse(
+            r#"{"a":"x:y","b":1.50,"c":true,"{topic}.d":"1","go.delivery.reports":1}"#,
+        )
+        .unwrap();
         let (properties, _) = options.resolve(ReplyForm::Rafka).unwrap();
         let pairs: Vec<_> = properties.iter().collect();
         assert_eq!(

@@ -30,7 +30,7 @@ pub(super) async fn run(
         return Ok(());
     };
     let limit = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
-    let may_wait = context.may_wait && !limit.is_zero();
+    let may_wait = !limit.is_zero();
     if may_wait {
         context.flush().await?;
     }

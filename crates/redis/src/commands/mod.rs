@@ -115,7 +115,8 @@ pub(crate) struct Context<'a> {
     pub(crate) session: &'a mut Session,
     pub(crate) reply: &'a mut Reply,
     pub(crate) stream: &'a mut Stream,
-    /// False inside EXEC: nothing waits there.
+    /// False inside EXEC, whose replies leave together: no message and no
+    /// room is waited for there.
     pub(crate) may_wait: bool,
 }
 
@@ -242,12 +243,19 @@ fn flow(result: std::io::Result<()>) -> Flow {
     }
 }
 
-/// Shows the command to watchers; MONITOR itself is not shown.
+/// Shows the command to watchers; its own MONITOR is not shown to a watcher.
 fn show(session: &Session, definition: Option<&Definition>, arguments: &Arguments<'_>) {
     let registry = &session.shared.registry;
     let is_monitor = definition.is_some_and(|found| found.command == Command::Monitor);
-    if registry.has_watchers() && !is_monitor {
-        registry.show(session.id(), arguments.from(0), &session.shared.statistics);
+    if registry.has_watchers() {
+        let hidden_from = is_monitor.then_some(session.entry.id);
+        let arguments = arguments.from(0);
+        registry.show(
+            session.id(),
+            hidden_from,
+            arguments,
+            &session.shared.statistics,
+        );
     }
 }
 

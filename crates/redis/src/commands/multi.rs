@@ -1,5 +1,6 @@
 //! `MULTI`, `EXEC`, `DISCARD`, `WATCH`: commands in a row (contract, section
-//! 12). There is no atomicity: each command stands alone, and nothing waits.
+//! 12). There is no atomicity: each command stands alone, and BLPOP does not
+//! wait.
 
 use super::table::Definition;
 use super::{Arguments, Context, Flow};

@@ -18,21 +18,13 @@ pub(super) async fn run(
         }
         return Ok(());
     }
-    match rpushx::split_key(key) {
-        Some((topic, message_key)) if key.starts_with(b"topics:") => {
-            if arguments.count() < 3 {
-                context.wrong_count("rpush");
-                return Ok(());
-            }
-            rpushx::push(context, topic, message_key, arguments.from(2)).await
-        }
-        _ => {
-            context
-                .reply
-                .error("CONS You can only RPUSH to the 'acks' key");
-            Ok(())
-        }
+    if key.split(|byte| *byte == b':').next() == Some(b"topics") {
+        return rpushx::run(context, arguments).await;
     }
+    context
+        .reply
+        .error("CONS You can only RPUSH to the 'acks' key");
+    Ok(())
 }
 
 fn acknowledge(context: &mut Context<'_>, arguments: &Arguments<'_>) -> Result<i64, String> {
