@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc};
 
 /// Lines may be long: beyond so many bytes they are dropped, too.
@@ -19,8 +19,6 @@ const WATCHER_BYTES: usize = 4 << 20;
 const WATCHER_LINES: usize = 1_000;
 /// Bytes of one argument that a watcher sees.
 const WATCHED_ARGUMENT: usize = 1_024;
-/// How long a name waits for the clean-up after a holder that has hung up.
-const NAME_WAIT: Duration = Duration::from_millis(200);
 
 /// What a connection is asked to do.
 pub(crate) mod order {
@@ -152,7 +150,6 @@ impl Watched {
 pub(crate) struct Registry {
     entries: Mutex<BTreeMap<u64, Arc<Entry>>>,
     names: Mutex<HashMap<String, u64>>,
-    name_freed: Notify,
     watchers: Mutex<HashMap<u64, Watcher>>,
     watcher_count: AtomicUsize,
     last_id: AtomicU64,
@@ -207,28 +204,15 @@ impl Registry {
         }
     }
 
-    /// Takes a name for a connection. A holder that has already hung up gets
-    /// a moment to be cleaned up.
-    pub(crate) async fn claim(&self, name: &str, id: u64) -> Result<(), NameTaken> {
-        let deadline = tokio::time::Instant::now() + NAME_WAIT;
-        loop {
-            let freed = self.name_freed.notified();
-            tokio::pin!(freed);
-            freed.as_mut().enable();
-            {
-                let mut names = self.names.lock();
-                match names.get(name) {
-                    None => {
-                        names.insert(name.to_owned(), id);
-                        return Ok(());
-                    }
-                    Some(holder) if *holder == id => return Ok(()),
-                    Some(holder) if !self.is_hung_up(*holder) => return Err(NameTaken),
-                    Some(_) => {}
-                }
-            }
-            if tokio::time::timeout_at(deadline, freed).await.is_err() {
-                return Err(NameTaken);
+    /// Takes a name for a connection, also from a holder that has hung up and
+    /// has not noticed yet.
+    pub(crate) fn claim(&self, name: &str, id: u64) -> Result<(), NameTaken> {
+        let mut names = self.names.lock();
+        match names.get(name) {
+            Some(holder) if *holder != id && !self.is_hung_up(*holder) => Err(NameTaken),
+            _ => {
+                names.insert(name.to_owned(), id);
+                Ok(())
             }
         }
     }
@@ -246,7 +230,6 @@ impl Registry {
         let mut names = self.names.lock();
         if names.get(name) == Some(&id) {
             names.remove(name);
-            self.name_freed.notify_waiters();
         }
     }
 
@@ -419,19 +402,19 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn a_name_is_held_once() {
+    #[test]
+    fn a_name_is_held_once() {
         let registry = Registry::default();
         let (one, two) = (
             registry.enter("a".to_owned(), 0),
             registry.enter("b".to_owned(), 0),
         );
-        assert!(registry.claim("g:n", one.id).await.is_ok());
-        assert!(registry.claim("g:n", one.id).await.is_ok());
-        assert!(registry.claim("g:n", two.id).await.is_err());
+        assert!(registry.claim("g:n", one.id).is_ok());
+        assert!(registry.claim("g:n", one.id).is_ok());
+        assert!(registry.claim("g:n", two.id).is_err());
         registry.release("g:n", two.id);
-        assert!(registry.claim("g:n", two.id).await.is_err());
+        assert!(registry.claim("g:n", two.id).is_err());
         registry.release("g:n", one.id);
-        assert!(registry.claim("g:n", two.id).await.is_ok());
+        assert!(registry.claim("g:n", two.id).is_ok());
     }
 }

@@ -30,13 +30,13 @@ enum Request {
     End,
 }
 
-/// What the helper thread does, because it blocks.
-enum Chore {
-    /// Frees a closed client: librdkafka waits for its threads.
-    Free(Arc<Member>),
-    /// Asks for all topics, which makes librdkafka look at its subscription
-    /// again.
-    Refresh(Weak<Member>),
+/// What blocks, and therefore is done by threads of its own.
+struct Chores {
+    /// Closed clients to be freed: librdkafka waits for its threads.
+    free: Sender<Arc<Member>>,
+    /// Consumers for which all topics are asked for, which makes librdkafka
+    /// look at its subscription again.
+    refresh: Sender<Weak<Member>>,
 }
 
 /// Puts its consumer on the thread's list, once until it has been served.
@@ -100,15 +100,21 @@ pub(crate) struct Groups {
 impl Groups {
     pub(crate) fn start() -> Self {
         let (requests, inbox) = mpsc::channel();
-        let (chores, chore_inbox) = mpsc::channel();
+        let (free, to_free) = mpsc::channel::<Arc<Member>>();
+        let (refresh, to_refresh) = mpsc::channel();
+        let chores = Chores { free, refresh };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run)
         };
         let threads = [
             spawn("groups", Box::new(move || serve(&inbox, &chores))),
-            spawn("groups-chores", Box::new(move || do_chores(&chore_inbox))),
+            spawn(
+                "groups-free",
+                Box::new(move || to_free.iter().for_each(drop)),
+            ),
+            spawn("groups-refresh", Box::new(move || refresh_all(&to_refresh))),
         ];
-        // A process that cannot start two threads cannot serve consumers;
+        // A process that cannot start three threads cannot serve consumers;
         // joining fails later, by time-out, with the reason in the log.
         let threads = threads
             .into_iter()
@@ -145,7 +151,7 @@ struct ClosingMember {
     done: Option<oneshot::Sender<()>>,
 }
 
-fn serve(inbox: &Receiver<Request>, chores: &Sender<Chore>) {
+fn serve(inbox: &Receiver<Request>, chores: &Chores) {
     let mut members: Vec<Weak<Member>> = Vec::new();
     let mut closing: Vec<ClosingMember> = Vec::new();
     let mut ticked = Instant::now();
@@ -178,7 +184,7 @@ fn serve(inbox: &Receiver<Request>, chores: &Sender<Chore>) {
                         done,
                     });
                 } else {
-                    let _ = chores.send(Chore::Free(member));
+                    let _ = chores.free.send(member);
                 }
             }
             Ok(Request::End) | Err(RecvTimeoutError::Disconnected) => is_ending = true,
@@ -192,9 +198,9 @@ fn serve(inbox: &Receiver<Request>, chores: &Sender<Chore>) {
     }
 }
 
-fn free_if_last(member: Arc<Member>, chores: &Sender<Chore>) {
+fn free_if_last(member: Arc<Member>, chores: &Chores) {
     if Arc::strong_count(&member) == 1 {
-        let _ = chores.send(Chore::Free(member));
+        let _ = chores.free.send(member);
     }
 }
 
@@ -213,7 +219,7 @@ fn begin_close(member: &Member) -> bool {
     }
 }
 
-fn finish_closed(closing: Vec<ClosingMember>, chores: &Sender<Chore>) -> Vec<ClosingMember> {
+fn finish_closed(closing: Vec<ClosingMember>, chores: &Chores) -> Vec<ClosingMember> {
     let mut open = Vec::with_capacity(closing.len());
     for entry in closing {
         entry.member.serve_events();
@@ -229,7 +235,7 @@ fn finish_closed(closing: Vec<ClosingMember>, chores: &Sender<Chore>) -> Vec<Clo
             if let Some(done) = entry.done {
                 let _ = done.send(());
             }
-            let _ = chores.send(Chore::Free(entry.member));
+            let _ = chores.free.send(entry.member);
         } else {
             open.push(entry);
         }
@@ -238,12 +244,15 @@ fn finish_closed(closing: Vec<ClosingMember>, chores: &Sender<Chore>) -> Vec<Clo
 }
 
 /// Looks after one consumer; false when it is gone.
-fn tick(member: &Weak<Member>, chores: &Sender<Chore>) -> bool {
+fn tick(member: &Weak<Member>, chores: &Chores) -> bool {
     let Some(member) = member.upgrade() else {
         return false;
     };
-    if member.misses_topics.load(Ordering::Acquire) {
-        let _ = chores.send(Chore::Refresh(Arc::downgrade(&member)));
+    // Once until it has been done: brokers may be slow to answer.
+    if member.misses_topics.load(Ordering::Acquire)
+        && !member.is_refresh_due.swap(true, Ordering::AcqRel)
+    {
+        let _ = chores.refresh.send(Arc::downgrade(&member));
     }
     // librdkafka has to be polled within `max.poll.interval.ms` as well, and
     // knows nothing of readers that wait.
@@ -267,21 +276,16 @@ fn tick(member: &Weak<Member>, chores: &Sender<Chore>) -> bool {
     true
 }
 
-fn do_chores(inbox: &Receiver<Chore>) {
-    let mut logged: Option<Instant> = None;
-    while let Ok(chore) = inbox.recv() {
-        match chore {
-            Chore::Free(member) => drop(member),
-            Chore::Refresh(member) => {
-                if let Some(member) = member.upgrade() {
-                    refresh(&member, &mut logged);
-                }
-            }
+fn refresh_all(inbox: &Receiver<Weak<Member>>) {
+    for member in inbox {
+        if let Some(member) = member.upgrade() {
+            member.is_refresh_due.store(false, Ordering::Release);
+            refresh(&member);
         }
     }
 }
 
-fn refresh(member: &Member, logged: &mut Option<Instant>) {
+fn refresh(member: &Member) {
     if !member.misses_topics.load(Ordering::Acquire) {
         return;
     }
@@ -294,6 +298,7 @@ fn refresh(member: &Member, logged: &mut Option<Instant>) {
         .map(String::as_str)
         .filter(|wanted| !topics.iter().any(|topic| topic.name == *wanted))
         .collect();
+    let mut logged = member.missing_logged.lock();
     if missing.is_empty() {
         member.misses_topics.store(false, Ordering::Release);
     } else if logged.is_none_or(|logged| logged.elapsed() >= MISSING_LOG_INTERVAL) {

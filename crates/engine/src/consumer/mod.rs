@@ -77,6 +77,10 @@ struct Member {
     subscription: Mutex<Partitions>,
     topics: Vec<String>,
     misses_topics: AtomicBool,
+    /// Whether the missing topics are about to be asked for.
+    is_refresh_due: AtomicBool,
+    /// When the log last said that topics are missing.
+    missing_logged: Mutex<Option<Instant>>,
     label: String,
     commits: bool,
     stores_by_itself: bool,
@@ -191,6 +195,8 @@ impl Consumer {
             subscription: Mutex::new(subscription),
             topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
             misses_topics: AtomicBool::new(false),
+            is_refresh_due: AtomicBool::new(false),
+            missing_logged: Mutex::default(),
             label,
             commits: properties.switch("enable.auto.commit") != Some(false),
             stores_by_itself: properties.switch("enable.auto.offset.store") == Some(true),

@@ -7,18 +7,14 @@ use super::{Arguments, Context, client_kill, client_list, name};
 /// Bytes of a library's name or version that are kept.
 const LIBRARY_BYTES: usize = 256;
 
-pub(super) async fn run(
-    context: &mut Context<'_>,
-    definition: &Definition,
-    arguments: &Arguments<'_>,
-) {
+pub(super) fn run(context: &mut Context<'_>, definition: &Definition, arguments: &Arguments<'_>) {
     let subcommand = definition
         .subcommand(arguments)
         .map_or("", |subcommand| subcommand.name);
     let answered = match subcommand {
-        "setname" => name::set_name(context.session, arguments.get(2))
-            .await
-            .map(|()| context.reply.bulk_ok()),
+        "setname" => {
+            name::set_name(context.session, arguments.get(2)).map(|()| context.reply.bulk_ok())
+        }
         "getname" => {
             let id = context.session.id();
             context.reply.bulk(id.as_bytes());

@@ -11,8 +11,8 @@ const LOGIN_FIRST: &str = "NOAUTH HELLO must be called with the client already a
      otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the \
      client and select the RESP protocol version at the same time";
 
-pub(super) async fn run(context: &mut Context<'_>, arguments: &Arguments<'_>) {
-    match apply(context, arguments).await {
+pub(super) fn run(context: &mut Context<'_>, arguments: &Arguments<'_>) {
+    match apply(context, arguments) {
         Ok(()) => answer(context),
         Err(text) => context.reply.error(&text),
     }
@@ -20,7 +20,7 @@ pub(super) async fn run(context: &mut Context<'_>, arguments: &Arguments<'_>) {
 
 /// Changes everything or, on an error, nothing. The name comes last, as it
 /// is the only step that cannot be tried without taking effect.
-async fn apply(context: &mut Context<'_>, arguments: &Arguments<'_>) -> Result<(), String> {
+fn apply(context: &mut Context<'_>, arguments: &Arguments<'_>) -> Result<(), String> {
     let options = Options::parse(arguments)?;
     let session = &mut *context.session;
     let user = match options.login {
@@ -31,7 +31,7 @@ async fn apply(context: &mut Context<'_>, arguments: &Arguments<'_>) -> Result<(
         ),
     };
     if let Some(name) = options.name {
-        name::set_name(session, name).await?;
+        name::set_name(session, name)?;
     }
     if let Some(user) = user {
         auth::log_in(session, user);

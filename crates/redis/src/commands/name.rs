@@ -4,7 +4,7 @@
 use crate::session::{Name, Session};
 
 /// Names the connection, or says why not; then nothing has changed.
-pub(super) async fn set_name(session: &mut Session, given: &[u8]) -> Result<(), String> {
+pub(super) fn set_name(session: &mut Session, given: &[u8]) -> Result<(), String> {
     if given.iter().any(u8::is_ascii_control) {
         return Err(
             "ERR Client names cannot contain spaces, newlines or special characters.".to_owned(),
@@ -17,7 +17,7 @@ pub(super) async fn set_name(session: &mut Session, given: &[u8]) -> Result<(), 
     }
     let registry = &session.shared.registry;
     let id = session.entry.id;
-    if registry.claim(&text, id).await.is_err() {
+    if registry.claim(&text, id).is_err() {
         return Err(format!("CONS id {text} is already taken"));
     }
     let refusal = match (&own, Name::new(&text)) {
