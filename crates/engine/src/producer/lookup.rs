@@ -24,6 +24,9 @@ const UNREACHABLE_INTERVAL: Duration = Duration::from_millis(250);
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// How long the list of all topics may take.
 const LIST_LIMIT: Duration = Duration::from_secs(2);
+/// Pause after the shared queue was full: the reports that make room come
+/// from another thread.
+const FULL_INTERVAL: Duration = Duration::from_millis(10);
 /// Records handed to librdkafka in one call.
 const BATCH: usize = 1_000;
 
@@ -38,6 +41,8 @@ struct Search {
     topic: Arc<Topic>,
     since: Instant,
     next: Instant,
+    /// The topic exists, and what waits for it is being handed over.
+    is_found: bool,
 }
 
 /// Finds out whether topics exist and sends what waits for them; `None` ends
@@ -58,6 +63,7 @@ pub(super) fn run(shared: &Arc<Shared>, requests: &Receiver<Option<Arc<Topic>>>)
                         topic,
                         since: now,
                         next: now,
+                        is_found: false,
                     });
                 }
                 Ok(None) | Err(RecvTimeoutError::Disconnected) => return,
@@ -111,13 +117,16 @@ enum Answer {
 
 /// Asks once; false when the search is over.
 fn step(shared: &Arc<Shared>, search: &mut Search) -> bool {
+    if search.is_found {
+        return go_on_handing_over(shared, search);
+    }
     let answer = ask(shared, &search.topic);
     let elapsed = search.since.elapsed();
     let next = match answer {
         Answer::Exists(native) => {
             search.topic.adopt(native);
-            hand_over_waiting(shared, &search.topic);
-            return false;
+            search.is_found = true;
+            return go_on_handing_over(shared, search);
         }
         Answer::Absent(reason) => {
             // Only an unknown topic can appear by itself.
@@ -175,60 +184,70 @@ fn ask(shared: &Arc<Shared>, topic: &Topic) -> Answer {
     }
 }
 
+/// False when everything has been handed over.
+fn go_on_handing_over(shared: &Shared, search: &mut Search) -> bool {
+    let is_done = hand_over_waiting(shared, &search.topic);
+    search.next = Instant::now() + FULL_INTERVAL;
+    !is_done
+}
+
 /// The topic exists: sends what waits, in order, then opens the direct way.
-fn hand_over_waiting(shared: &Arc<Shared>, topic: &Topic) {
+/// False if the shared queue became full before that; other topics get their
+/// turn.
+fn hand_over_waiting(shared: &Shared, topic: &Topic) -> bool {
     let mut batch = Batch::default();
     loop {
-        let records = {
+        let mut records = {
             let mut waiting = topic.waiting();
             if waiting.records.is_empty() {
                 waiting.lookup_is_running = false;
                 waiting.reason = None;
                 topic.set_state(&mut waiting, State::Known);
-                return;
+                return true;
             }
             // Not under the lock: callers add behind meanwhile.
             std::mem::take(&mut waiting.records)
         };
+        let mut sent = 0;
         for chunk in records.chunks(BATCH) {
-            send_chunk(shared, topic, &mut batch, chunk);
+            let taken = send_chunk(shared, topic, &mut batch, chunk);
+            sent += taken;
+            if taken < chunk.len() {
+                break;
+            }
+        }
+        if sent < records.len() {
+            records.drain(..sent);
+            topic.waiting().records.splice(0..0, records);
+            return false;
         }
     }
 }
 
-fn send_chunk(shared: &Arc<Shared>, topic: &Topic, batch: &mut Batch, mut chunk: &[WaitingRecord]) {
-    while let Some(native) = topic.native()
-        && !chunk.is_empty()
-    {
-        batch.produce(
-            native,
-            chunk.iter().map(|record| {
-                (
-                    record.key.as_deref(),
-                    record.value.as_deref(),
-                    opaque_of_slot(record.slot),
-                )
-            }),
-        );
-        let full = KafkaError::from_code(ErrorCode::QueueFull);
-        let mut sent = chunk.len();
-        for (index, record) in chunk.iter().enumerate() {
-            match KafkaError::from_raw(batch.error(index)) {
-                error if error.number() == 0 => {}
-                error if error == full => {
-                    sent = index;
-                    break;
-                }
-                error => fail(shared, std::slice::from_ref(record), error),
-            }
-        }
-        chunk = chunk.get(sent..).unwrap_or(&[]);
-        if !chunk.is_empty() {
-            // The shared queue is full: the reports that make room come from
-            // another thread.
-            std::thread::sleep(Duration::from_millis(10));
+/// Hands records over until one finds no room; says how many are settled.
+fn send_chunk(shared: &Shared, topic: &Topic, batch: &mut Batch, chunk: &[WaitingRecord]) -> usize {
+    let Some(native) = topic.native() else {
+        return 0;
+    };
+    batch.produce(
+        native,
+        chunk.iter().map(|record| {
+            (
+                record.key.as_deref(),
+                record.value.as_deref(),
+                opaque_of_slot(record.slot),
+            )
+        }),
+    );
+    let full = KafkaError::from_code(ErrorCode::QueueFull);
+    for (index, record) in chunk.iter().enumerate() {
+        match KafkaError::from_raw(batch.error(index)) {
+            error if error.number() == 0 => {}
+            error if error == full => return index,
+            error => fail(shared, std::slice::from_ref(record), error),
         }
     }
+    chunk.len()
 }
 
 /// The topic does not exist: what waits has failed.
