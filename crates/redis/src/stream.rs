@@ -11,16 +11,54 @@ use tokio_rustls::server::TlsStream;
 /// A reply that cannot be written for this long ends the connection.
 const WRITE_LIMIT: Duration = Duration::from_secs(60);
 
+/// Input that is read ahead while a command waits, so that the end behind it
+/// is seen.
+const AHEAD_BYTES: usize = 16 << 20;
+/// Free space that reading ahead asks for.
+const AHEAD_STEP: usize = 64 << 10;
+
 /// A client's socket.
 pub(crate) enum Stream {
-    Plain(TcpStream),
+    Plain(Plain),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A socket, and what has been read of it while nobody wanted input.
+pub(crate) struct Plain {
+    socket: TcpStream,
+    ahead: BytesMut,
+}
+
+impl Plain {
+    pub(crate) fn new(socket: TcpStream) -> Self {
+        Self {
+            socket,
+            ahead: BytesMut::new(),
+        }
+    }
+
+    /// Reads ahead until the peer has closed (true) or the room is used up.
+    async fn reads_to_the_end(&mut self) -> bool {
+        while self.ahead.len() < AHEAD_BYTES {
+            if self.socket.readable().await.is_err() {
+                return true;
+            }
+            self.ahead.reserve(AHEAD_STEP);
+            match self.socket.try_read_buf(&mut self.ahead) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return true,
+            }
+        }
+        false
+    }
 }
 
 impl Stream {
     fn socket(&self) -> &TcpStream {
         match self {
-            Self::Plain(socket) => socket,
+            Self::Plain(plain) => &plain.socket,
             Self::Tls(stream) => stream.get_ref().0,
         }
     }
@@ -32,7 +70,8 @@ impl Stream {
     /// Waits for input without holding a buffer for it.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
-            Self::Plain(socket) => socket.readable().await,
+            Self::Plain(plain) if !plain.ahead.is_empty() => Ok(()),
+            Self::Plain(plain) => plain.socket.readable().await,
             Self::Tls(stream) => {
                 let (socket, session) = stream.get_ref();
                 // False while it holds decrypted bytes.
@@ -47,7 +86,12 @@ impl Stream {
     /// Reads what is there into the buffer's free space; 0 is end of file.
     pub(crate) async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         match self {
-            Self::Plain(socket) => socket.read_buf(buffer).await,
+            Self::Plain(plain) if !plain.ahead.is_empty() => {
+                let ahead = std::mem::take(&mut plain.ahead);
+                buffer.extend_from_slice(&ahead);
+                Ok(ahead.len())
+            }
+            Self::Plain(plain) => plain.socket.read_buf(buffer).await,
             Self::Tls(stream) => stream.read_buf(buffer).await,
         }
     }
@@ -59,8 +103,8 @@ impl Stream {
         }
         let mut written = 0;
         // Nearly always the socket takes all at once: no timer for that.
-        if let Self::Plain(socket) = self {
-            match socket.try_write(bytes) {
+        if let Self::Plain(plain) = self {
+            match plain.socket.try_write(bytes) {
                 Ok(count) if count == bytes.len() => {
                     bytes.clear();
                     return Ok(());
@@ -74,7 +118,7 @@ impl Stream {
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
             let progress = async {
                 match self {
-                    Self::Plain(socket) => socket.write(rest).await,
+                    Self::Plain(plain) => plain.socket.write(rest).await,
                     Self::Tls(stream) => {
                         let count = stream.write(rest).await?;
                         stream.flush().await?;
@@ -100,7 +144,12 @@ impl Stream {
 
     /// Resolves when the peer has closed or reset the connection, however
     /// much unread input waits.
-    pub(crate) async fn hung_up(&self) {
+    pub(crate) async fn hung_up(&mut self) {
+        if let Self::Plain(plain) = self
+            && plain.reads_to_the_end().await
+        {
+            return;
+        }
         // Tokio wakes for a closed read half whatever else is asked for;
         // asking for urgent data only keeps plain input from waking it.
         loop {
@@ -116,7 +165,7 @@ impl Stream {
     pub(crate) async fn shutdown(&mut self) {
         let farewell = async {
             match self {
-                Self::Plain(socket) => socket.shutdown().await,
+                Self::Plain(plain) => plain.socket.shutdown().await,
                 Self::Tls(stream) => stream.shutdown().await,
             }
         };

@@ -57,7 +57,7 @@ pub(super) async fn llen(context: &mut Context<'_>, arguments: &Arguments<'_>) -
 }
 
 /// The messages that a topic keeps; 0 without the topic.
-async fn length(context: &Context<'_>, topic: &str) -> Result<i64, String> {
+async fn length(context: &mut Context<'_>, topic: &str) -> Result<i64, String> {
     let shared = &context.session.shared;
     let asked = shared
         .offsets

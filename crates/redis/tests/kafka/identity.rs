@@ -70,8 +70,8 @@ fn a_client_that_vanishes_while_it_waits_frees_its_name_and_its_partitions() {
             victim.send(&["ping"]);
         }
         victim.send(&["blpop", &format!("topics:{topic}"), "60"]);
-        // More commands wait behind it.
-        victim.send_all(&vec![vec!["ping"]; 100]);
+        // More commands wait behind it than the sockets hold.
+        victim.send_all(&vec![vec!["ping"]; 20_000]);
         eventually("a waiting client", || {
             let Reply::Bulk(list) = other.call(&["client", "list"]) else {
                 panic!("no list");
