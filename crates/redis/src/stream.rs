@@ -47,7 +47,12 @@ impl Plain {
             match self.socket.try_read_buf(&mut self.ahead) {
                 Ok(0) => return true,
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Who waits for nothing but the end holds no buffer.
+                    if self.ahead.is_empty() {
+                        self.ahead = BytesMut::new();
+                    }
+                }
                 Err(_) => return true,
             }
         }
