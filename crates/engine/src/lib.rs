@@ -27,6 +27,7 @@ mod consumer;
 mod embedded;
 mod error;
 mod native;
+mod news;
 mod producer;
 mod properties;
 

@@ -151,7 +151,7 @@ impl Properties {
             Ok(conf) => conf,
             Err(error) => return Some(error),
         };
-        match Client::new(kind, conf) {
+        match Client::new(kind, conf, "check".to_owned()) {
             Ok(_client) => None,
             Err(reason) => Some(Error::Client { reason }),
         }

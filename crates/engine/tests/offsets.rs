@@ -104,8 +104,7 @@ async fn what_is_not_held_cannot_be_stored_and_then_nothing_is() {
 
     let error = |positions: &[_]| first.store(positions).unwrap_err().to_string();
     assert_eq!(error(&[at(&topic, foreign, 1)]), "Local: Erroneous state");
-    // librdkafka cannot tell whether a topic that it knows has such a partition.
-    assert_eq!(error(&[at(&topic, 77, 1)]), "Local: Erroneous state");
+    assert_eq!(error(&[at(&topic, 77, 1)]), "Local: Unknown partition");
     let unknown = topic_name("never-heard-of");
     assert_eq!(error(&[at(&unknown, 0, 1)]), "Local: Unknown partition");
 

@@ -157,12 +157,14 @@ impl Connection {
             };
             input.reserve(READ_BYTES);
             let orders = orders_to_end(&self.session);
-            let read = match stream {
-                Stream::Plain(_) => stream.read(&mut input).await,
-                Stream::Tls(_) => tokio::select! {
+            let read = if stream.is_tls() {
+                // What is readable may be less than a record.
+                tokio::select! {
                     read = stream.read(&mut input) => read,
                     () = self.session.entry.ordered(orders) => Ok(0),
-                },
+                }
+            } else {
+                stream.read(&mut input).await
             };
             let end = match read {
                 Ok(0) => Some(End::Regular),
@@ -312,6 +314,7 @@ impl Connection {
                 reply,
                 stream,
                 may_wait: true,
+                room_deadline: None,
             };
             match commands::execute(&mut context, &arguments).await {
                 Flow::Continue => {}

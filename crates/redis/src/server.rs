@@ -5,7 +5,7 @@ use crate::connection;
 use crate::offsets::Offsets;
 use crate::registry::{Registry, order};
 use crate::statistics::Statistics;
-use crate::stream::{Plain, Stream};
+use crate::stream::Stream;
 use barnabas_engine::{Cluster, Producer, Properties};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -316,10 +316,10 @@ impl Worker {
                 }
             };
             let stream = match tls {
-                None => Stream::Plain(Plain::new(socket)),
+                None => Stream::plain(socket),
                 Some(tls) => {
                     match tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(socket)).await {
-                        Ok(Ok(stream)) => Stream::Tls(Box::new(stream)),
+                        Ok(Ok(stream)) => Stream::tls(stream),
                         Ok(Err(error)) => {
                             tracing::info!(component = "server", "{peer}: TLS: {error}");
                             return;

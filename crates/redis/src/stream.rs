@@ -1,10 +1,14 @@
 //! The two kinds of sockets: plain and TLS.
 
 use bytes::BytesMut;
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -14,57 +18,39 @@ const WRITE_LIMIT: Duration = Duration::from_secs(60);
 /// Input that is read ahead while a command waits, so that the end behind it
 /// is seen.
 const AHEAD_BYTES: usize = 16 << 20;
-/// Free space that reading ahead asks for.
-const AHEAD_STEP: usize = 64 << 10;
+/// Read ahead in one go; on the stack.
+const AHEAD_STEP: usize = 16 << 10;
 
-/// A client's socket.
-pub(crate) enum Stream {
-    Plain(Plain),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-/// A socket, and what has been read of it while nobody wanted input.
-pub(crate) struct Plain {
-    socket: TcpStream,
+/// A client's socket, and what has been read of it while nobody wanted input.
+pub(crate) struct Stream {
+    transport: Transport,
     ahead: BytesMut,
 }
 
-impl Plain {
-    pub(crate) fn new(socket: TcpStream) -> Self {
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    pub(crate) fn plain(socket: TcpStream) -> Self {
         Self {
-            socket,
+            transport: Transport::Plain(socket),
             ahead: BytesMut::new(),
         }
     }
 
-    /// Reads ahead until the peer has closed (true) or the room is used up.
-    async fn reads_to_the_end(&mut self) -> bool {
-        while self.ahead.len() < AHEAD_BYTES {
-            if self.socket.readable().await.is_err() {
-                return true;
-            }
-            self.ahead.reserve(AHEAD_STEP);
-            match self.socket.try_read_buf(&mut self.ahead) {
-                Ok(0) => return true,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Who waits for nothing but the end holds no buffer.
-                    if self.ahead.is_empty() {
-                        self.ahead = BytesMut::new();
-                    }
-                }
-                Err(_) => return true,
-            }
+    pub(crate) fn tls(stream: TlsStream<TcpStream>) -> Self {
+        Self {
+            transport: Transport::Tls(Box::new(stream)),
+            ahead: BytesMut::new(),
         }
-        false
     }
-}
 
-impl Stream {
     fn socket(&self) -> &TcpStream {
-        match self {
-            Self::Plain(plain) => &plain.socket,
-            Self::Tls(stream) => stream.get_ref().0,
+        match &self.transport {
+            Transport::Plain(socket) => socket,
+            Transport::Tls(stream) => stream.get_ref().0,
         }
     }
 
@@ -72,12 +58,18 @@ impl Stream {
         self.socket().as_raw_fd()
     }
 
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self.transport, Transport::Tls(_))
+    }
+
     /// Waits for input without holding a buffer for it.
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        match self {
-            Self::Plain(plain) if !plain.ahead.is_empty() => Ok(()),
-            Self::Plain(plain) => plain.socket.readable().await,
-            Self::Tls(stream) => {
+        if !self.ahead.is_empty() {
+            return Ok(());
+        }
+        match &self.transport {
+            Transport::Plain(socket) => socket.readable().await,
+            Transport::Tls(stream) => {
                 let (socket, session) = stream.get_ref();
                 // False while it holds decrypted bytes.
                 if session.wants_read() {
@@ -90,14 +82,14 @@ impl Stream {
 
     /// Reads what is there into the buffer's free space; 0 is end of file.
     pub(crate) async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
-        match self {
-            Self::Plain(plain) if !plain.ahead.is_empty() => {
-                let ahead = std::mem::take(&mut plain.ahead);
-                buffer.extend_from_slice(&ahead);
-                Ok(ahead.len())
-            }
-            Self::Plain(plain) => plain.socket.read_buf(buffer).await,
-            Self::Tls(stream) => stream.read_buf(buffer).await,
+        if !self.ahead.is_empty() {
+            let ahead = std::mem::take(&mut self.ahead);
+            buffer.extend_from_slice(&ahead);
+            return Ok(ahead.len());
+        }
+        match &mut self.transport {
+            Transport::Plain(socket) => socket.read_buf(buffer).await,
+            Transport::Tls(stream) => stream.read_buf(buffer).await,
         }
     }
 
@@ -108,8 +100,8 @@ impl Stream {
         }
         let mut written = 0;
         // Nearly always the socket takes all at once: no timer for that.
-        if let Self::Plain(plain) = self {
-            match plain.socket.try_write(bytes) {
+        if let Transport::Plain(socket) = &self.transport {
+            match socket.try_write(bytes) {
                 Ok(count) if count == bytes.len() => {
                     bytes.clear();
                     return Ok(());
@@ -122,9 +114,9 @@ impl Stream {
         let deadline = tokio::time::Instant::now() + WRITE_LIMIT;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
             let progress = async {
-                match self {
-                    Self::Plain(plain) => plain.socket.write(rest).await,
-                    Self::Tls(stream) => {
+                match &mut self.transport {
+                    Transport::Plain(socket) => socket.write(rest).await,
+                    Transport::Tls(stream) => {
                         let count = stream.write(rest).await?;
                         stream.flush().await?;
                         Ok(count)
@@ -147,12 +139,10 @@ impl Stream {
         Ok(())
     }
 
-    /// Resolves when the peer has closed or reset the connection, however
-    /// much unread input waits.
+    /// Resolves when the peer has closed or reset the connection, behind up
+    /// to 16 MiB of unread input.
     pub(crate) async fn hung_up(&mut self) {
-        if let Self::Plain(plain) = self
-            && plain.reads_to_the_end().await
-        {
+        if poll_fn(|context| self.poll_to_the_end(context)).await {
             return;
         }
         // Tokio wakes for a closed read half whatever else is asked for;
@@ -166,12 +156,30 @@ impl Stream {
         }
     }
 
+    /// Reads ahead until the peer has closed (true) or the room is used up.
+    /// Who waits for nothing but the end holds no buffer for it.
+    fn poll_to_the_end(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        let mut step = [MaybeUninit::uninit(); AHEAD_STEP];
+        while self.ahead.len() < AHEAD_BYTES {
+            let mut read = ReadBuf::uninit(&mut step);
+            let result = match &mut self.transport {
+                Transport::Plain(socket) => Pin::new(socket).poll_read(context, &mut read),
+                Transport::Tls(stream) => Pin::new(stream).poll_read(context, &mut read),
+            };
+            if ready!(result).is_err() || read.filled().is_empty() {
+                return Poll::Ready(true);
+            }
+            self.ahead.extend_from_slice(read.filled());
+        }
+        Poll::Ready(false)
+    }
+
     /// Says goodbye where the protocol has a word for it.
     pub(crate) async fn shutdown(&mut self) {
         let farewell = async {
-            match self {
-                Self::Plain(plain) => plain.socket.shutdown().await,
-                Self::Tls(stream) => stream.shutdown().await,
+            match &mut self.transport {
+                Transport::Plain(socket) => socket.shutdown().await,
+                Transport::Tls(stream) => stream.shutdown().await,
             }
         };
         let _ = tokio::time::timeout(Duration::from_millis(100), farewell).await;

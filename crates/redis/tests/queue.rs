@@ -179,9 +179,7 @@ fn acks_are_checked_in_order() {
         ),
         ("0:-1", ":1\r\n"),
         ("0:0", ":1\r\n"),
-        // librdkafka takes any partition of a topic that it knows for one
-        // that may come.
-        ("7:0", "-CONS Local: Erroneous state\r\n"),
+        ("7:0", "-CONS Local: Unknown partition\r\n"),
     ] {
         client.ask(&format!("RPUSH ACKS {topic}:{ack}"), reply);
     }

@@ -28,6 +28,12 @@ fn rafka_mode_logs_as_rafka_does() {
     let gateway = Gateway::spawn(&binary(), &arguments).unwrap();
     let listening = &gateway.listening()[0];
     assert_eq!(listening.component.as_deref(), Some("server"));
+    // librdkafka's own lines belong to the client that they are about.
+    let log = gateway
+        .wait_for_stderr("Connection refused", Duration::from_secs(10))
+        .unwrap();
+    let line = log.lines().find(|line| line.contains("refused")).unwrap();
+    assert!(line.starts_with("[producer] "), "{line}");
     let (status, _) = gateway.terminate().unwrap();
     assert_eq!(status.code(), Some(0), "{}", gateway.stderr());
 }

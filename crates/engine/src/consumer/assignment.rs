@@ -25,6 +25,10 @@ impl Assignment {
         }
     }
 
+    pub(super) fn has_topic(&self, topic: &str) -> bool {
+        self.topics.contains_key(topic)
+    }
+
     pub(super) fn holds(&self, topic: &str, partition: i32) -> bool {
         self.topics
             .get(topic)

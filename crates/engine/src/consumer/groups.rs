@@ -210,10 +210,7 @@ fn begin_close(member: &Member) -> bool {
     match member.client.consumer_close_begin(&member.close_events) {
         Ok(()) => true,
         Err(reason) => {
-            tracing::warn!(
-                component = format!("consumer-{}", member.label),
-                "closing: {reason}"
-            );
+            tracing::warn!(component = member.client.component(), "closing: {reason}");
             false
         }
     }
@@ -227,7 +224,7 @@ fn finish_closed(closing: Vec<ClosingMember>, chores: &Chores) -> Vec<ClosingMem
         if is_closed || entry.since.elapsed() > CLOSE_LIMIT {
             if !is_closed {
                 tracing::warn!(
-                    component = format!("consumer-{}", entry.member.label),
+                    component = entry.member.client.component(),
                     "did not leave its group within {} s",
                     CLOSE_LIMIT.as_secs()
                 );
@@ -261,7 +258,7 @@ fn tick(member: &Weak<Member>, chores: &Chores) -> bool {
         && let Some(excess) = member.liveness.excess_ms()
     {
         tracing::warn!(
-            component = format!("consumer-{}", member.label),
+            component = member.client.component(),
             "no poll for {} ms: leaving the group until the next one",
             member.liveness.limit.as_millis()
         );
@@ -304,7 +301,7 @@ fn refresh(member: &Member) {
     } else if logged.is_none_or(|logged| logged.elapsed() >= MISSING_LOG_INTERVAL) {
         *logged = Some(Instant::now());
         tracing::warn!(
-            component = format!("consumer-{}", member.label),
+            component = member.client.component(),
             "waiting for topics that do not exist: {}",
             missing.join(", ")
         );
@@ -349,13 +346,13 @@ impl Member {
         let what = if is_assignment { "assigned" } else { "revoked" };
         match result {
             Ok(()) => tracing::info!(
-                component = format!("consumer-{}", self.label),
+                component = self.client.component(),
                 "{what}: {}",
                 names.join(", ")
             ),
             Err(reason) => {
                 tracing::error!(
-                    component = format!("consumer-{}", self.label),
+                    component = self.client.component(),
                     "{what} {}: {reason}",
                     names.join(", ")
                 );
@@ -381,7 +378,7 @@ impl Member {
         let revoked: Vec<(String, i32)> = partitions.iter().collect();
         if self.client.assignment_is_lost() {
             tracing::warn!(
-                component = format!("consumer-{}", self.label),
+                component = self.client.component(),
                 "partitions are lost: acks since the last commit may come too late"
             );
         }
@@ -410,13 +407,15 @@ impl Member {
     }
 
     pub(super) fn note_error(&self, error: KafkaError, text: String) {
-        let component = format!("consumer-{}", self.label);
+        let component = self.client.component();
         if error.is_unknown_topic() {
             if !self.misses_topics.swap(true, Ordering::AcqRel) {
                 tracing::warn!(component, "{text}");
             }
         } else if error.is_transient() || error.is(ErrorCode::PartitionEOF) {
-            tracing::warn!(component, "{text}");
+            if self.news.is_worth_a_line(error, &text) {
+                tracing::warn!(component, "{text}");
+            }
         } else {
             tracing::error!(component, "{text}");
             let text = match self.client.fatal_error() {
@@ -432,7 +431,7 @@ impl Member {
         // "No offset stored" is how librdkafka says that nothing was new.
         if event.error() != 0 && !error.is(ErrorCode::NoOffset) {
             tracing::warn!(
-                component = format!("consumer-{}", self.label),
+                component = self.client.component(),
                 "commit failed: {error}"
             );
         }
@@ -443,7 +442,7 @@ impl Member {
     fn refetch(&self, event: &Event) {
         if let Some((topic, partition, offset)) = event.first_position() {
             tracing::warn!(
-                component = format!("consumer-{}", self.label),
+                component = self.client.component(),
                 "{topic} [{partition}]: fetching again from {offset}"
             );
             self.client

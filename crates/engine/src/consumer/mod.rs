@@ -11,6 +11,7 @@ mod groups;
 
 use crate::error::{Error, ErrorCode, KafkaError};
 use crate::native::{Client, Kind, Message, MessageBox, Partitions, Queue, WakeTarget};
+use crate::news::News;
 use crate::properties::Properties;
 use assignment::Assignment;
 pub(crate) use groups::Groups;
@@ -81,7 +82,7 @@ struct Member {
     is_refresh_due: AtomicBool,
     /// When the log last said that topics are missing.
     missing_logged: Mutex<Option<Instant>>,
-    label: String,
+    news: News,
     commits: bool,
     stores_by_itself: bool,
 }
@@ -158,15 +159,15 @@ impl Consumer {
             RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_OFFSET_COMMIT,
         );
         let text = |name: &str| properties.get(name).unwrap_or("");
-        let label = format!(
-            "{}:{}|{}",
+        let component = format!(
+            "consumer-{}:{}|{}",
             text("group.id"),
             text("client.id"),
             topics.join(",")
         );
         let limit = text("max.poll.interval.ms").parse().unwrap_or(300_000);
-        let client =
-            Client::new(Kind::Consumer, conf).map_err(|reason| Error::Client { reason })?;
+        let client = Client::new(Kind::Consumer, conf, component)
+            .map_err(|reason| Error::Client { reason })?;
         let client = Arc::new(client);
         let mut messages = client.new_queue();
         let arrivals = Arc::new(Arrivals::default());
@@ -197,7 +198,7 @@ impl Consumer {
             misses_topics: AtomicBool::new(false),
             is_refresh_due: AtomicBool::new(false),
             missing_logged: Mutex::default(),
-            label,
+            news: News::default(),
             commits: properties.switch("enable.auto.commit") != Some(false),
             stores_by_itself: properties.switch("enable.auto.offset.store") == Some(true),
         });
@@ -272,23 +273,18 @@ impl Consumer {
         if member.stores_by_itself {
             return Ok(());
         }
-        // What no cluster has, librdkafka would pass over or call not assigned.
-        if positions
-            .iter()
-            .any(|position| position.partition < 0 || position.topic.contains('\0'))
-        {
-            return Err(KafkaError::from_code(ErrorCode::UnknownPartition));
-        }
         let mut assignment = member.assignment.lock();
-        // librdkafka would store those before the bad one.
-        if positions.len() > 1
-            && let Some(bad) = positions
-                .iter()
-                .find(|position| !assignment.holds(&position.topic, position.partition))
+        // First of all, because librdkafka would store those before it.
+        if let Some(position) = positions
+            .iter()
+            .find(|position| !assignment.holds(&position.topic, position.partition))
         {
-            return member
-                .store(std::slice::from_ref(bad))
-                .and(Err(KafkaError::from_code(ErrorCode::State)));
+            let stored = member.store_unassigned(&assignment, position);
+            // One that is being revoked at this moment is still taken.
+            return match positions {
+                [_] => stored,
+                _ => stored.and(Err(KafkaError::from_code(ErrorCode::State))),
+            };
         }
         member.store(positions)?;
         let mut lowered = Partitions::new();
@@ -422,6 +418,26 @@ impl Member {
         *self.failure.lock() = Some(failure);
         self.has_failure.store(true, Ordering::Release);
         self.arrivals.notify.notify_one();
+    }
+
+    fn store_unassigned(
+        &self,
+        assignment: &Assignment,
+        position: &Position,
+    ) -> Result<(), KafkaError> {
+        let topic = &position.topic;
+        // Only a topic that librdkafka knows anyhow may be asked for.
+        let is_known = self.topics.contains(topic) || assignment.has_topic(topic);
+        if !is_known || position.partition < 0 {
+            return Err(KafkaError::from_code(ErrorCode::UnknownPartition));
+        }
+        match self
+            .client
+            .store_offset(topic, position.partition, position.offset)
+        {
+            0 => Ok(()),
+            code => Err(KafkaError::from_raw(code)),
+        }
     }
 
     fn store(&self, positions: &[Position]) -> Result<(), KafkaError> {

@@ -8,10 +8,15 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What the log calls a client.
+struct Component(String);
+
 /// Owns an `rd_kafka_t`. Dropping it blocks until librdkafka's threads have
 /// ended; a consumer is closed before, see `consumer_close_begin`.
 pub(crate) struct Client {
     pub(super) pointer: NonNull<sys::rd_kafka_t>,
+    /// Boxed, so that librdkafka has a pointer to it that stays valid.
+    component: Box<Component>,
 }
 
 // SAFETY: librdkafka's client functions may be called from any thread.
@@ -20,8 +25,15 @@ unsafe impl Send for Client {}
 unsafe impl Sync for Client {}
 
 impl Client {
-    /// Creates the client; the error is librdkafka's sentence.
-    pub(crate) fn new(kind: Kind, conf: Conf) -> Result<Self, String> {
+    /// Creates the client; the error is librdkafka's sentence. The log
+    /// calls it `component`.
+    pub(crate) fn new(kind: Kind, conf: Conf, component: String) -> Result<Self, String> {
+        let component = Box::new(Component(component));
+        // SAFETY: the configuration is ours; see `component_of` for the use.
+        unsafe {
+            let opaque: *const Component = &raw const *component;
+            sys::rd_kafka_conf_set_opaque(conf.pointer.as_ptr(), opaque.cast_mut().cast());
+        }
         let native_kind = match kind {
             Kind::Producer => sys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
             Kind::Consumer => sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
@@ -40,10 +52,15 @@ impl Client {
         match NonNull::new(pointer) {
             Some(pointer) => {
                 std::mem::forget(conf);
-                Ok(Self { pointer })
+                Ok(Self { pointer, component })
             }
             None => Err(text(reason.as_ptr())),
         }
+    }
+
+    /// What the log calls the client.
+    pub(crate) fn component(&self) -> &str {
+        &self.component.0
     }
 
     /// The queue that carries the client's own events.
@@ -82,6 +99,22 @@ impl Client {
             0 => None,
             number => Some((number, text(reason.as_ptr()))),
         }
+    }
+}
+
+/// What the log calls a client.
+///
+/// # Safety
+/// `client` is null or one that `Client::new` makes or has made, and not
+/// destroyed: its component is dropped only after that.
+pub(super) unsafe fn component_of<'a>(client: *const sys::rd_kafka_t) -> &'a str {
+    if client.is_null() {
+        return "";
+    }
+    // SAFETY: by the caller.
+    unsafe {
+        let component: *const Component = sys::rd_kafka_opaque(client).cast_const().cast();
+        component.as_ref().map_or("", |component| &component.0)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A librdkafka configuration under construction, and the table of the
 //! properties that librdkafka knows.
 
+use super::client::component_of;
 use super::text;
 use rdkafka::bindings as sys;
 use std::ffi::{CString, c_char, c_int};
@@ -78,19 +79,15 @@ unsafe extern "C" fn log(
     facility: *const c_char,
     line: *const c_char,
 ) {
-    let name = if client.is_null() {
-        String::new()
-    } else {
-        // SAFETY: librdkafka calls this with a live client.
-        text(unsafe { sys::rd_kafka_name(client) })
-    };
+    // SAFETY: librdkafka calls this with a live client, made by `Client::new`.
+    let component = unsafe { component_of(client) };
     let (facility, line) = (text(facility), text(line));
     // syslog levels: 0 to 3 are errors, 4 warnings, 5 and 6 information.
     match level {
-        0..=3 => tracing::error!(target: "librdkafka", client = name, facility, "{line}"),
-        4 => tracing::warn!(target: "librdkafka", client = name, facility, "{line}"),
-        5 | 6 => tracing::info!(target: "librdkafka", client = name, facility, "{line}"),
-        _ => tracing::debug!(target: "librdkafka", client = name, facility, "{line}"),
+        0..=3 => tracing::error!(target: "librdkafka", component, facility, "{line}"),
+        4 => tracing::warn!(target: "librdkafka", component, facility, "{line}"),
+        5 | 6 => tracing::info!(target: "librdkafka", component, facility, "{line}"),
+        _ => tracing::debug!(target: "librdkafka", component, facility, "{line}"),
     }
 }
 

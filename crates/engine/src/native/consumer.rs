@@ -127,6 +127,32 @@ impl Client {
         positions.first_error().unwrap_or(error)
     }
 
+    /// Stores one position of a partition that is probably not assigned, of a
+    /// topic that the client knows; answers an error number, 0 is none. Tells
+    /// a partition that the topic does not have from one that somebody else
+    /// has, and notes nothing: the call for lists would go on looking for
+    /// each unknown partition.
+    pub(crate) fn store_offset(&self, topic: &str, partition: i32, offset: i64) -> i32 {
+        let Ok(topic) = CString::new(topic) else {
+            return sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION as i32;
+        };
+        // SAFETY: the handle is released again.
+        unsafe {
+            let handle = sys::rd_kafka_topic_new(
+                self.pointer.as_ptr(),
+                topic.as_ptr(),
+                std::ptr::null_mut(),
+            );
+            if handle.is_null() {
+                return sys::rd_kafka_last_error() as i32;
+            }
+            // This call takes the offset of the message before.
+            let error = sys::rd_kafka_offset_store(handle, partition, offset - 1);
+            sys::rd_kafka_topic_destroy(handle);
+            error as i32
+        }
+    }
+
     /// Sends a commit of exactly these positions and does not wait.
     pub(crate) fn commit_in_background(&self, positions: &Partitions) {
         // SAFETY: the list is copied by librdkafka.

@@ -26,7 +26,7 @@ pub(crate) use event::{Event, EventKind};
 pub use message::Message;
 pub(crate) use message::MessageBox;
 pub(crate) use partitions::Partitions;
-pub(crate) use producer::{Batch, DeliveryReport, NativeTopic, TopicLookup};
+pub(crate) use producer::{Batch, DeliveryReport, NativeTopic, TopicLookup, TopicMetadata};
 
 use std::ffi::{CStr, c_char};
 

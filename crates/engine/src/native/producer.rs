@@ -166,6 +166,8 @@ pub(crate) enum TopicLookup<'a> {
     All,
     /// One topic; a broker that creates topics on use creates it.
     One(&'a NativeTopic),
+    /// Every topic that there is a handle for, in the same way.
+    Known,
 }
 
 impl Client {
@@ -179,6 +181,7 @@ impl Client {
         let (all, only) = match lookup {
             TopicLookup::All => (1, std::ptr::null_mut()),
             TopicLookup::One(topic) => (0, topic.pointer.as_ptr()),
+            TopicLookup::Known => (0, std::ptr::null_mut()),
         };
         let mut metadata: *const sys::rd_kafka_metadata = std::ptr::null();
         let milliseconds = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);

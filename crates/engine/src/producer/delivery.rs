@@ -143,7 +143,10 @@ fn note_error(shared: &Shared, event: &Event) {
     }
     if event.is_fatal() {
         tracing::error!(component = "producer", "fatal: {text}");
-    } else {
+    } else if shared
+        .news
+        .is_worth_a_line(KafkaError::from_raw(event.error()), &text)
+    {
         tracing::warn!(component = "producer", "{text}");
     }
 }

@@ -4,7 +4,8 @@
 use super::topic::{State, Topic, WaitingRecord};
 use super::{Shared, opaque_of_slot};
 use crate::error::{ErrorCode, KafkaError};
-use crate::native::{Batch, NativeTopic, TopicLookup};
+use crate::native::{Batch, NativeTopic, TopicLookup, TopicMetadata};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -72,7 +73,20 @@ pub(super) fn run(shared: &Arc<Shared>, requests: &Receiver<Option<Arc<Topic>>>)
             request = requests.try_recv().map_err(|_| RecvTimeoutError::Timeout);
         }
         let now = Instant::now();
-        searches.retain_mut(|search| search.next > now || step(shared, search));
+        let (found, unknown): (Vec<Search>, Vec<Search>) = searches
+            .extract_if(.., |search| search.next <= now)
+            .partition(|search| search.is_found);
+        for mut search in found {
+            if go_on_handing_over(shared, &mut search) {
+                searches.push(search);
+            }
+        }
+        let answers = ask(shared, &unknown);
+        for (mut search, answer) in unknown.into_iter().zip(answers) {
+            if digest(shared, &mut search, answer) {
+                searches.push(search);
+            }
+        }
     }
 }
 
@@ -115,12 +129,8 @@ enum Answer {
     Unreachable,
 }
 
-/// Asks once; false when the search is over.
-fn step(shared: &Arc<Shared>, search: &mut Search) -> bool {
-    if search.is_found {
-        return go_on_handing_over(shared, search);
-    }
-    let answer = ask(shared, &search.topic);
+/// Acts on an answer; false when the search is over.
+fn digest(shared: &Shared, search: &mut Search, answer: Answer) -> bool {
     let elapsed = search.since.elapsed();
     let next = match answer {
         Answer::Exists(native) => {
@@ -156,19 +166,38 @@ fn step(shared: &Arc<Shared>, search: &mut Search) -> bool {
     true
 }
 
-fn ask(shared: &Arc<Shared>, topic: &Topic) -> Answer {
-    topic.waiting().asked = Some(Instant::now());
-    let invalid = KafkaError::from_code(ErrorCode::InvalidTopic);
-    let Some(native) = NativeTopic::new(&shared.client, topic.name()) else {
-        return Answer::Absent(invalid);
+/// Asks for all topics in one request, so that many of them, or brokers that
+/// are silent, make nobody wait for the others; answers are in order.
+fn ask(shared: &Shared, searches: &[Search]) -> Vec<Answer> {
+    let handles: Vec<Option<NativeTopic>> = searches
+        .iter()
+        .map(|search| {
+            search.topic.waiting().asked = Some(Instant::now());
+            NativeTopic::new(&shared.client, search.topic.name())
+        })
+        .collect();
+    let mut valid = handles.iter().flatten();
+    let topics = match (valid.next(), valid.next()) {
+        (None, _) => Ok(Vec::new()),
+        (Some(only), None) => shared
+            .client
+            .metadata(&TopicLookup::One(only), ANSWER_LIMIT),
+        _ => shared.client.metadata(&TopicLookup::Known, ANSWER_LIMIT),
     };
-    let Ok(topics) = shared
-        .client
-        .metadata(&TopicLookup::One(&native), ANSWER_LIMIT)
-    else {
-        return Answer::Unreachable;
+    let topics: Option<HashMap<&str, &TopicMetadata>> = topics.as_ref().ok().map(|topics| {
+        let by_name = topics.iter().map(|topic| (topic.name.as_str(), topic));
+        by_name.collect()
+    });
+    let answer = |(search, native): (&Search, Option<NativeTopic>)| match (native, &topics) {
+        (None, _) => Answer::Absent(KafkaError::from_code(ErrorCode::InvalidTopic)),
+        (Some(_), None) => Answer::Unreachable,
+        (Some(native), Some(topics)) => judge(native, topics.get(search.topic.name()).copied()),
     };
-    let Some(found) = topics.iter().find(|found| found.name == topic.name()) else {
+    searches.iter().zip(handles).map(answer).collect()
+}
+
+fn judge(native: NativeTopic, found: Option<&TopicMetadata>) -> Answer {
+    let Some(found) = found else {
         return Answer::Absent(KafkaError::from_code(ErrorCode::UnknownTopic));
     };
     let error = KafkaError::from_raw(found.error);

@@ -11,6 +11,7 @@ mod topic;
 
 use crate::error::{Error, ErrorCode, KafkaError};
 use crate::native::{Client, Kind, NativeTopic};
+use crate::news::News;
 use crate::properties::Properties;
 use caller::Account;
 pub use caller::{Caller, CallerLimits, CallerReport, Sent};
@@ -132,6 +133,7 @@ struct Shared {
     tickets: Mutex<Slab<Ticket>>,
     retired: Mutex<Vec<Retired>>,
     counters: Counters,
+    news: News,
     lookups: mpsc::Sender<Option<Arc<Topic>>>,
     lists: mpsc::Sender<Option<lookup::ListRequest>>,
     somebody_wants_room: AtomicBool,
@@ -177,14 +179,17 @@ impl Producer {
         let number = |name: &str| properties.get(name)?.parse::<u64>().ok();
         let mut conf = properties.to_conf()?;
         conf.set_events(RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
-        let client =
-            Arc::new(Client::new(Kind::Producer, conf).map_err(|reason| Error::Client { reason })?);
+        let client = Arc::new(
+            Client::new(Kind::Producer, conf, "producer".to_owned())
+                .map_err(|reason| Error::Client { reason })?,
+        );
         let (lookups, searches) = mpsc::channel();
         let (lists, list_requests) = mpsc::channel();
         let shared = Arc::new(Shared {
             client,
             topics: RwLock::default(),
             accounts: RwLock::default(),
+            news: News::default(),
             tickets: Mutex::default(),
             retired: Mutex::default(),
             counters: Counters::default(),

@@ -115,9 +115,11 @@ pub(crate) struct Context<'a> {
     pub(crate) session: &'a mut Session,
     pub(crate) reply: &'a mut Reply,
     pub(crate) stream: &'a mut Stream,
-    /// False inside EXEC, whose replies leave together: no message and no
-    /// room is waited for there.
+    /// False inside EXEC: no message is waited for there.
     pub(crate) may_wait: bool,
+    /// When the wait for room ends that has begun; the commands of an EXEC
+    /// share it.
+    pub(crate) room_deadline: Option<tokio::time::Instant>,
 }
 
 impl Context<'_> {

@@ -65,16 +65,12 @@ pub(super) async fn push<'a>(
         key,
         value: Some(value),
     });
-    let stream = context.may_wait.then_some(&mut *context.stream);
-    produce(
-        context.session,
-        &topic,
-        records,
-        context.reply,
-        stream,
-        Answers::Together,
-    )
-    .await
+    let wait = Wait {
+        stream: context.stream,
+        deadline: &mut context.room_deadline,
+    };
+    let (session, reply) = (&mut *context.session, &mut *context.reply);
+    produce(session, &topic, records, reply, wait, Answers::Together).await
 }
 
 fn resolve(session: &mut Session, name: &[u8]) -> Result<Arc<Topic>, KafkaError> {
@@ -86,6 +82,14 @@ fn resolve(session: &mut Session, name: &[u8]) -> Result<Arc<Topic>, KafkaError>
     let topic = session.caller().topic(name)?;
     session.topic = Some(Arc::clone(&topic));
     Ok(topic)
+}
+
+/// How room is waited for.
+struct Wait<'a> {
+    /// Gets the replies so far before.
+    stream: &'a mut Stream,
+    /// The end of a wait that has begun.
+    deadline: &'a mut Option<Instant>,
 }
 
 /// Whether each record is a command of its own.
@@ -102,12 +106,11 @@ async fn produce<'a>(
     topic: &Arc<Topic>,
     records: impl ExactSizeIterator<Item = Record<'a>> + Clone,
     reply: &mut Reply,
-    mut stream: Option<&mut Stream>,
+    wait: Wait<'_>,
     answers: Answers,
 ) -> std::io::Result<()> {
     let entry = Arc::clone(&session.entry);
     let total = records.len();
-    let mut deadline: Option<Instant> = None;
     let mut from = 0;
     let mut refusal: Option<KafkaError> = None;
     loop {
@@ -125,16 +128,16 @@ async fn produce<'a>(
         if from == total {
             break;
         }
-        let deadline = *deadline.get_or_insert_with(|| Instant::now() + ROOM_WAIT);
-        let has_room = match &mut stream {
-            Some(stream) if entry.orders() & (order::KILL | order::CLOSE) == 0 => {
-                stream.write(&mut reply.bytes).await?;
-                tokio::time::timeout_at(deadline, caller.room_again())
-                    .await
-                    .is_ok()
-            }
-            _ => false,
-        };
+        let deadline = *wait
+            .deadline
+            .get_or_insert_with(|| Instant::now() + ROOM_WAIT);
+        let mut has_room = false;
+        if entry.orders() & (order::KILL | order::CLOSE) == 0 {
+            wait.stream.write(&mut reply.bytes).await?;
+            has_room = tokio::time::timeout_at(deadline, caller.room_again())
+                .await
+                .is_ok();
+        }
         if !has_room {
             let full = KafkaError::from_code(ErrorCode::QueueFull);
             refusal = refusal.or(Some(full));
@@ -233,7 +236,11 @@ impl Pipeline {
             key: key.as_ref().map(slice),
             value: Some(slice(value)),
         });
-        let result = produce(session, &topic, records, reply, Some(stream), Answers::Each).await;
+        let wait = Wait {
+            stream,
+            deadline: &mut None,
+        };
+        let result = produce(session, &topic, records, reply, wait, Answers::Each).await;
         self.messages.clear();
         result.err()
     }

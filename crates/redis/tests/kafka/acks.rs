@@ -106,7 +106,7 @@ fn acks_are_stored_together_or_not_at_all() {
         ("nonsense".to_owned(), "CONS Cannot parse ack: 'nonsense'"),
         (ack(-2), "CONS offset cannot be negative, got -1"),
         ("unheard-of:0:1".to_owned(), "CONS Local: Unknown partition"),
-        (format!("{topic}:9:1"), "CONS Local: Erroneous state"),
+        (format!("{topic}:9:1"), "CONS Local: Unknown partition"),
     ] {
         assert_eq!(client.call(&["rpush", "acks", &bad]), error(text));
         let both = client.call(&["rpush", "acks", &ack(5), &bad]);

@@ -38,6 +38,21 @@ fn while_the_broker_is_down_messages_wait_up_to_the_limit_and_all_recover() {
     let full = producer.call(&["rpushx", "topics:down", "too much"]);
     assert_eq!(full, error("PROD Local: Queue full"));
     assert!(started.elapsed() >= Duration::from_millis(500));
+    // In EXEC, too, once for all its commands.
+    for command in [
+        &["multi"][..],
+        &["rpushx", "topics:down", "x"],
+        &["rpushx", "topics:down", "y"],
+    ] {
+        producer.call(command);
+    }
+    let started = Instant::now();
+    let refused = error("PROD Local: Queue full");
+    assert_eq!(
+        producer.call(&["exec"]),
+        Reply::Array(vec![refused.clone(), refused])
+    );
+    assert!(started.elapsed() >= Duration::from_millis(500));
     other.produce("down", "other");
     assert_eq!(
         producer.call(&["dump", "100"]),

@@ -215,6 +215,37 @@ fn a_missing_topic_is_reported_within_half_a_second_and_used_once_it_is_there() 
 }
 
 #[test]
+fn many_missing_topics_wait_no_longer_than_one() {
+    let gateway = Gateway::start();
+    let mut client = gateway.connect();
+    client.produce(&new_topic("known", 1), "x");
+    client.dump();
+    let prefix = topic_name("missing");
+    let key = |number: usize| format!("topics:{prefix}-{number}");
+    let pushes: Vec<Vec<String>> = (0..300)
+        .map(|number| vec!["rpushx".to_owned(), key(number), "x".to_owned()])
+        .collect();
+    let started = Instant::now();
+    client.send_all(&pushes);
+    for _ in &pushes {
+        assert_eq!(client.reply(), Reply::Integer(1));
+    }
+    client.dump();
+    let elapsed = started.elapsed();
+    assert!(elapsed < Duration::from_millis(500) + SLACK, "{elapsed:?}");
+    assert_eq!(client.stat("producer.delivery.errors"), 300);
+    // Those that brokers create are all found.
+    let gateway = Gateway::on(shared_auto_create());
+    let mut client = gateway.connect();
+    client.send_all(&pushes[..50]);
+    for _ in 0..50 {
+        assert_eq!(client.reply(), Reply::Integer(1));
+    }
+    client.dump();
+    assert_eq!(client.stat("producer.delivery.errors"), 0);
+}
+
+#[test]
 fn a_topic_that_brokers_create_loses_nothing() {
     let gateway = Gateway::on(shared_auto_create());
     let topic = topic_name("created");
