@@ -77,7 +77,10 @@ impl ClusterConfig {
             .set_default("partition.assignment.strategy", "cooperative-sticky")
             .set_default("enable.auto.commit", "true")
             .set_default("enable.auto.offset.store", "false")
-            .set_default("queued.max.messages.kbytes", "16384");
+            .set_default("queued.max.messages.kbytes", "16384")
+            // librdkafka fetches nothing for a second (its default) once a
+            // queue is full; ours is empty again much sooner.
+            .set_default("fetch.queue.backoff.ms", "50");
         properties
     }
 }
