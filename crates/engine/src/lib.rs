@@ -12,6 +12,8 @@
 //! - `producer`: one producer for many callers, each of which can wait for
 //!   exactly its own messages;
 //! - `consumer`: members of consumer groups, their rebalances and acks;
+//! - `dispatch`: groups for many short requests that acknowledge message by
+//!   message;
 //! - `acks`: acknowledgements message by message, in any order;
 //! - `admin`: topics and offsets;
 //! - `embedded`: a cluster in memory, for trying things out;
@@ -24,6 +26,7 @@ mod acks;
 mod admin;
 mod cluster;
 mod consumer;
+mod dispatch;
 mod embedded;
 mod error;
 mod native;
@@ -35,10 +38,15 @@ pub use acks::{AckPolicy, Acked, Due, MalformedAcks, Snapshot, Tracker};
 pub use admin::{Admin, TopicDescription};
 pub use cluster::{Cluster, ClusterConfig};
 pub use consumer::{Closing, Consumer, Position};
+pub use dispatch::{
+    AckError, AckMode, Consume, ConsumeError, ConsumedRecord, Delivered, Deliveries,
+    DispatchConfig, Dispatcher, InitialOffset,
+};
 pub use embedded::EmbeddedCluster;
 pub use error::{Error, ErrorCode, KafkaError};
 pub use native::{Message, librdkafka_version};
 pub use producer::{
-    Caller, CallerLimits, CallerReport, Delivery, Producer, ProducerStatistics, Record, Sent, Topic,
+    Caller, CallerLimits, CallerReport, Delivery, Producer, ProducerStatistics, Record, Sent,
+    Submitted, Topic,
 };
 pub use properties::Properties;

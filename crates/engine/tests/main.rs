@@ -1,7 +1,7 @@
 //! The engine against real brokers.
 //!
 //! `producing`: accounts, order, partitions, limits. `unknown_topics`: topics that are not there
-//! (yet). `groups`: members share, leave and come back. `offsets`: what is stored, and when Kafka
+//! (yet). `dispatch`: groups for many requests. `groups`: members share, leave and come back. `offsets`: what is stored, and when Kafka
 //! has it. `outages`: brokers that go. `partitions`: those of Kafka-Pixy. `administration`: topics and offsets. `embedded`: the cluster in
 //! memory. `examples`: the programs in `examples/`. `support`: what they have in common.
 
@@ -14,6 +14,7 @@
 )]
 
 mod administration;
+mod dispatch;
 mod embedded;
 mod examples;
 mod groups;

@@ -29,6 +29,20 @@ impl Cluster {
     /// # Errors
     /// [`crate::Error::Kafka`] with Kafka's code, for example for an unknown topic.
     pub fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
+        let committed = self.committed_with_metadata(group, topic)?;
+        let offsets = committed.into_iter().map(|(id, (offset, _))| (id, offset));
+        Ok(offsets.collect())
+    }
+
+    /// [`Cluster::committed`], with the text that was committed beside each offset.
+    ///
+    /// # Errors
+    /// As [`Cluster::committed`].
+    pub fn committed_with_metadata(
+        &self,
+        group: &str,
+        topic: &str,
+    ) -> Result<BTreeMap<i32, (i64, String)>> {
         let consumer = client::consumer(&self.running().reachable(), group)?;
         let mut partitions = TopicPartitionList::new();
         for partition in client::partitions(&consumer, topic)? {
@@ -41,7 +55,9 @@ impl Cluster {
             .elements()
             .iter()
             .filter_map(|element| match element.offset() {
-                Offset::Offset(offset) => Some((element.partition(), offset)),
+                Offset::Offset(offset) => {
+                    Some((element.partition(), (offset, element.metadata().to_owned())))
+                }
                 _ => None,
             })
             .collect())

@@ -98,8 +98,10 @@ impl<M> Tracker<M> {
     }
 
     /// Whether nothing new may be delivered until something is acknowledged.
-    pub fn is_blocked(&self) -> bool {
-        self.pending.len() > self.policy.max_pending
+    /// `in_hand` of those that wait are not waited for by anybody: their
+    /// replies are on the way, and acknowledge them.
+    pub fn is_blocked(&self, in_hand: usize) -> bool {
+        self.pending.len().saturating_sub(in_hand) > self.policy.max_pending
     }
 
     /// Notes that Kafka has given the message at `offset`, and with it that
@@ -215,6 +217,11 @@ impl<M> Tracker<M> {
         Some(snapshot(&self.acked, self.policy)).filter(|snapshot| *snapshot != self.saved)
     }
 
+    /// Notes that Kafka has stored something else than what this began with.
+    pub fn unsave(&mut self) {
+        self.saved.offset = -1;
+    }
+
     /// Notes that Kafka has stored a snapshot.
     pub fn save(&mut self, snapshot: Snapshot) {
         self.saved = snapshot;
@@ -263,12 +270,12 @@ mod tests {
         let now = Instant::now();
         let mut tracker = Tracker::new(Acked::below(0), policy());
         for offset in 0..3 {
-            assert!(!tracker.is_blocked());
+            assert!(!tracker.is_blocked(0));
             deliver(&mut tracker, offset, now);
         }
-        assert!(tracker.is_blocked());
+        assert!(tracker.is_blocked(0));
         assert!(tracker.ack(1));
-        assert!(!tracker.is_blocked());
+        assert!(!tracker.is_blocked(0));
         assert!(!tracker.ack(1));
     }
 
@@ -415,10 +422,10 @@ mod tests {
                 match step {
                     Step::Offer { gap } => {
                         if model.pending.len() > 5 {
-                            prop_assert!(tracker.is_blocked());
+                            prop_assert!(tracker.is_blocked(0));
                             continue;
                         }
-                        prop_assert!(!tracker.is_blocked());
+                        prop_assert!(!tracker.is_blocked(0));
                         // Read again what there is, else write something new.
                         let offset = match model.log.range(model.position..).next() {
                             Some(offset) => *offset,

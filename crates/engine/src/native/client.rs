@@ -84,7 +84,7 @@ impl Client {
         Queue {
             pointer,
             waker: None,
-            _client: Arc::clone(self),
+            client: Arc::clone(self),
         }
     }
 
@@ -147,7 +147,7 @@ pub(crate) struct QueueWaker(
 pub(crate) struct Queue {
     pub(super) pointer: NonNull<sys::rd_kafka_queue_t>,
     waker: Option<Box<QueueWaker>>,
-    _client: Arc<Client>,
+    client: Arc<Client>,
 }
 
 // SAFETY: librdkafka's queues lock inside.
@@ -170,6 +170,11 @@ impl Queue {
             );
         }
         self.waker = Some(waker);
+    }
+
+    /// What the log calls the client.
+    pub(crate) fn component(&self) -> &str {
+        self.client.component()
     }
 
     /// The next event, waiting at most `timeout` for one.

@@ -3,8 +3,9 @@
 use super::partitions::Partitions;
 use super::{Client, MessageBox, Queue, text};
 use rdkafka::bindings as sys;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_int};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How a group hands partitions over (KIP-429).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +162,67 @@ impl Client {
         }
     }
 
+    /// Sends a commit of exactly these positions; the result comes as an
+    /// event on `events`. Answers an error number, 0 is none.
+    pub(crate) fn commit_to(&self, positions: &Partitions, events: &Queue) -> i32 {
+        // SAFETY: the list is copied by librdkafka; no callback means an event.
+        unsafe {
+            sys::rd_kafka_commit_queue(
+                self.pointer.as_ptr(),
+                positions.pointer.as_ptr(),
+                events.pointer.as_ptr(),
+                None,
+                std::ptr::null_mut(),
+            ) as i32
+        }
+    }
+
+    /// Writes into the list what the group has committed; blocks up to
+    /// `timeout`. The error is a librdkafka error number.
+    pub(crate) fn committed(&self, list: &mut Partitions, timeout: Duration) -> Result<(), i32> {
+        // SAFETY: the list is owned and not shared during the call.
+        let error = unsafe {
+            sys::rd_kafka_committed(
+                self.pointer.as_ptr(),
+                list.pointer.as_ptr(),
+                milliseconds(timeout),
+            ) as i32
+        };
+        match (error, list.first_error()) {
+            (0, None) => Ok(()),
+            (0, Some(error)) | (error, _) => Err(error),
+        }
+    }
+
+    /// The oldest offset of a partition and the one behind its last message,
+    /// as the leader says; blocks up to `timeout`. The error is a librdkafka
+    /// error number.
+    pub(crate) fn query_watermarks(
+        &self,
+        topic: &str,
+        partition: i32,
+        timeout: Duration,
+    ) -> Result<(i64, i64), i32> {
+        let unknown = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION as i32;
+        let topic = CString::new(topic).map_err(|_| unknown)?;
+        let (mut oldest, mut end) = (0, 0);
+        // SAFETY: both numbers are written before the call returns 0.
+        let error = unsafe {
+            sys::rd_kafka_query_watermark_offsets(
+                self.pointer.as_ptr(),
+                topic.as_ptr(),
+                partition,
+                &raw mut oldest,
+                &raw mut end,
+                milliseconds(timeout),
+            ) as i32
+        };
+        match error {
+            0 => Ok((oldest, end)),
+            error => Err(error),
+        }
+    }
+
     /// Moves the fetcher of an assigned partition; does not wait for it.
     pub(crate) fn seek(&self, topic: &str, partition: i32, offset: i64) {
         let mut position = Partitions::new();
@@ -215,6 +277,10 @@ impl Queue {
         );
         count
     }
+}
+
+fn milliseconds(timeout: Duration) -> c_int {
+    c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX)
 }
 
 /// # Safety

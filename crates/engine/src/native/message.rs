@@ -53,21 +53,21 @@ impl MessageBox {
         self.raw().partition
     }
 
-    fn offset(&self) -> i64 {
+    pub(crate) fn offset(&self) -> i64 {
         self.raw().offset
     }
 
-    fn key(&self) -> Option<&[u8]> {
+    pub(crate) fn key(&self) -> Option<&[u8]> {
         // SAFETY: key and its length belong together.
         unsafe { bytes(self.raw().key, self.raw().key_len) }
     }
 
-    fn value(&self) -> Option<&[u8]> {
+    pub(crate) fn value(&self) -> Option<&[u8]> {
         // SAFETY: payload and its length belong together.
         unsafe { bytes(self.raw().payload, self.raw().len) }
     }
 
-    fn timestamp(&self) -> Option<i64> {
+    pub(crate) fn timestamp(&self) -> Option<i64> {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: alive; `kind` is written.
         let timestamp =
@@ -75,7 +75,7 @@ impl MessageBox {
         (timestamp >= 0).then_some(timestamp)
     }
 
-    fn header(&self, index: usize) -> Option<(&[u8], Option<&[u8]>)> {
+    pub(crate) fn header(&self, index: usize) -> Option<(&[u8], Option<&[u8]>)> {
         let mut headers: *mut sys::rd_kafka_headers_t = std::ptr::null_mut();
         let mut name: *const c_char = std::ptr::null();
         let mut value: *const c_void = std::ptr::null();

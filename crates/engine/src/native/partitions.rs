@@ -59,6 +59,61 @@ impl Partitions {
         }
     }
 
+    /// Adds a position to be committed with its metadata.
+    pub(crate) fn add_with_metadata(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        metadata: &str,
+    ) {
+        let Ok(topic) = CString::new(topic) else {
+            return;
+        };
+        // SAFETY: as in `add`; the metadata is copied into memory that
+        // librdkafka has allocated and frees with the list.
+        unsafe {
+            let element = sys::rd_kafka_topic_partition_list_add(
+                self.pointer.as_ptr(),
+                topic.as_ptr(),
+                partition,
+            );
+            let Some(element) = element.as_mut() else {
+                return;
+            };
+            element.offset = offset;
+            if !metadata.is_empty() {
+                let copy = sys::rd_kafka_mem_malloc(std::ptr::null_mut(), metadata.len());
+                if !copy.is_null() {
+                    std::ptr::copy_nonoverlapping(metadata.as_ptr(), copy.cast(), metadata.len());
+                    element.metadata = copy;
+                    element.metadata_size = metadata.len();
+                }
+            }
+        }
+    }
+
+    /// Everything that the elements say.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = StoredPosition> {
+        self.elements().iter().map(|element| {
+            let metadata = if element.metadata.is_null() {
+                &[][..]
+            } else {
+                // SAFETY: librdkafka sets both together; the list is alive.
+                unsafe {
+                    std::slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size)
+                }
+            };
+            StoredPosition {
+                topic: text(element.topic),
+                partition: element.partition,
+                offset: element.offset,
+                metadata: String::from_utf8_lossy(metadata).into_owned(),
+                error: element.err as i32,
+            }
+        })
+    }
+
     fn elements(&self) -> &[sys::rd_kafka_topic_partition_t] {
         // SAFETY: `elems` holds `cnt` elements while the list is unchanged,
         // which the borrow of `self` ensures.
@@ -86,6 +141,16 @@ impl Partitions {
             .map(|element| element.err as i32)
             .find(|code| *code != 0)
     }
+}
+
+/// One element of a list, as Kafka has answered it.
+pub(crate) struct StoredPosition {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    /// Negative if there is none, see rdkafka.h, `RD_KAFKA_OFFSET_INVALID`.
+    pub(crate) offset: i64,
+    pub(crate) metadata: String,
+    pub(crate) error: i32,
 }
 
 impl Drop for Partitions {

@@ -217,6 +217,15 @@ impl Client {
         }
     }
 
+    /// The partitions of a topic, without creating it; blocks up to
+    /// `timeout`. One that does not exist has none. The error is a librdkafka
+    /// error number.
+    pub(crate) fn partitions_of(&self, topic: &str, timeout: Duration) -> Result<Vec<i32>, i32> {
+        let topics = self.metadata(&TopicLookup::All, timeout)?;
+        let found = topics.into_iter().find(|found| found.name == topic);
+        Ok(found.map(|found| found.partitions).unwrap_or_default())
+    }
+
     /// Sends what is queued without waiting for linger, and waits until all
     /// is delivered or `timeout` is over. Reports are polled elsewhere.
     pub(crate) fn flush(&self, timeout: Duration) {

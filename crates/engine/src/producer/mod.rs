@@ -66,6 +66,21 @@ pub struct Delivery {
     pub timestamp: Option<i64>,
 }
 
+/// A record that has been handed over. Dropping it does not withdraw it.
+pub struct Submitted {
+    answer: oneshot::Receiver<Result<Delivery, Error>>,
+}
+
+impl Submitted {
+    /// Where Kafka has put it. Cancelling does not withdraw the record.
+    ///
+    /// # Errors
+    /// Kafka's code, when it was given up.
+    pub async fn delivered(self) -> Result<Delivery, Error> {
+        self.answer.await.unwrap_or(Err(Error::Closed))
+    }
+}
+
 /// Counters of a producer since its start or the last reset.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -239,13 +254,10 @@ impl Producer {
         Ok(Arc::clone(topic))
     }
 
-    /// Produces one record with everything a record can have, and waits for
-    /// Kafka's answer. Cancelling does not withdraw it.
+    /// [`submit`](Self::submit), waiting for Kafka's answer.
     ///
     /// # Errors
-    /// Kafka's code: refused at once (queue full, too large, unknown topic or
-    /// partition) or by the broker. A topic that is not known is looked up
-    /// by librdkafka for `topic.metadata.propagation.max.ms`.
+    /// As [`submit`](Self::submit), or what the broker says.
     pub async fn deliver(
         &self,
         topic: &str,
@@ -254,6 +266,25 @@ impl Producer {
         headers: &[(&str, Option<&[u8]>)],
         timestamp: Option<i64>,
     ) -> Result<Delivery, Error> {
+        let submitted = self.submit(topic, partition, record, headers, timestamp)?;
+        submitted.delivered().await
+    }
+
+    /// Hands over one record with everything a record can have. What is
+    /// submitted to one partition keeps its order, whoever waits for it.
+    ///
+    /// # Errors
+    /// Kafka's code, refused at once: queue full, too large, unknown topic or
+    /// partition. A topic that is not known is looked up by librdkafka for
+    /// `topic.metadata.propagation.max.ms`.
+    pub fn submit(
+        &self,
+        topic: &str,
+        partition: Option<i32>,
+        record: Record<'_>,
+        headers: &[(&str, Option<&[u8]>)],
+        timestamp: Option<i64>,
+    ) -> Result<Submitted, Error> {
         let native = NativeTopic::new(&self.shared.client, topic).ok_or(Error::Kafka {
             error: KafkaError::from_code(ErrorCode::InvalidTopic),
         })?;
@@ -276,7 +307,7 @@ impl Producer {
             .counters
             .accepted
             .fetch_add(1, Ordering::Relaxed);
-        answer.await.unwrap_or(Err(Error::Closed))
+        Ok(Submitted { answer })
     }
 
     /// The names of all topics of the cluster, internal ones too, sorted.
