@@ -16,6 +16,7 @@
 //!   message;
 //! - `acks`: acknowledgements message by message, in any order;
 //! - `admin`: topics and offsets;
+//! - `proxies`: clusters by name, for Kafka-Pixy's users;
 //! - `embedded`: a cluster in memory, for trying things out;
 //! - `error`: everything that can go wrong;
 //! - `native`: the only unsafe code, librdkafka's C API.
@@ -33,6 +34,7 @@ mod native;
 mod news;
 mod producer;
 mod properties;
+mod proxies;
 
 pub use acks::{AckPolicy, Acked, Due, MalformedAcks, Snapshot, Tracker};
 pub use admin::{Admin, TopicDescription};
@@ -50,3 +52,7 @@ pub use producer::{
     Submitted, Topic,
 };
 pub use properties::Properties;
+pub use proxies::{
+    HEADERS_UNSUPPORTED, Proxies, Proxy, TOO_MANY_REQUESTS, UnknownProxy, sarama_text,
+    sarama_text_of,
+};

@@ -1,0 +1,103 @@
+//! `POST /topics/<t>/batches`: many messages in one request (contract, B4).
+
+use super::Call;
+use super::produce::{ReadError, read, submit};
+use crate::parameters::refused;
+use crate::reply::{self, Reply};
+use barnabas_engine::{
+    Error, ErrorCode, HEADERS_UNSUPPORTED, KafkaError, Record, Submitted, sarama_text_of,
+};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// The largest body.
+const LARGEST_BODY: usize = 64 << 20;
+
+/// A message; key, value and the headers' values in base64.
+#[derive(Deserialize)]
+struct Entry {
+    key: Option<String>,
+    value: Option<String>,
+    #[serde(default)]
+    headers: Vec<EntryHeader>,
+}
+
+#[derive(Deserialize)]
+struct EntryHeader {
+    key: String,
+    value: Option<String>,
+}
+
+pub(super) async fn run(mut call: Call<'_>, topic: &str) -> Result<Reply, Box<Reply>> {
+    call.refuse_if_stopping()?;
+    let body = match read(call.request.body_mut(), LARGEST_BODY).await {
+        Ok(body) => body,
+        Err(ReadError::TooLarge) => {
+            return Ok(reply::error(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the batch is too large",
+            ));
+        }
+        Err(ReadError::Failed(cause)) => {
+            return Err(refused(format!(
+                "Failed to read the request: err=({cause})"
+            )));
+        }
+    };
+    let entries: Vec<Entry> = serde_json::from_slice(&body)
+        .map_err(|error| refused(format!("Failed to parse the request: err=({error})")))?;
+    // All are under way before the first is waited for.
+    let mut submitted = Vec::with_capacity(entries.len());
+    for entry in &entries {
+        submitted.push(hand_over(&call, topic, entry).await);
+    }
+    let mut results = Vec::with_capacity(submitted.len());
+    for entry in submitted {
+        let result = match entry {
+            Ok(submitted) => submitted
+                .delivered()
+                .await
+                .map_err(|error| sarama_text_of(&error)),
+            Err(problem) => Err(problem),
+        };
+        results.push(match result {
+            Ok(place) => json!({"partition": place.partition, "offset": place.offset}),
+            Err(problem) => json!({"error": problem}),
+        });
+    }
+    Ok(reply::json(StatusCode::OK, &Value::Array(results)))
+}
+
+async fn hand_over(call: &Call<'_>, topic: &str, entry: &Entry) -> Result<Submitted, String> {
+    let decode = |part: &str, text: &Option<String>| match text {
+        None => Ok(None),
+        Some(text) => BASE64_STANDARD
+            .decode(text)
+            .map(Some)
+            .map_err(|_| format!("Invalid base64 encoding for {part}")),
+    };
+    let (key, value) = (decode("key", &entry.key)?, decode("value", &entry.value)?);
+    let mut headers = Vec::with_capacity(entry.headers.len());
+    for header in &entry.headers {
+        let part = format!("header: {}", header.key);
+        headers.push((header.key.as_str(), decode(&part, &header.value)?));
+    }
+    if !headers.is_empty() && !call.proxy.has_headers {
+        return Err(HEADERS_UNSUPPORTED.to_owned());
+    }
+    let headers: Vec<(&str, Option<&[u8]>)> = headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_deref()))
+        .collect();
+    let (key, value) = (key.as_deref(), value.as_deref());
+    if call.proxy.message_size(key, value, &headers) > call.proxy.max_message_bytes {
+        let error = Error::from(KafkaError::from_code(ErrorCode::MessageSizeTooLarge));
+        return Err(sarama_text_of(&error));
+    }
+    submit(call, topic, Record { key, value }, &headers)
+        .await
+        .map_err(|error| sarama_text_of(&error))
+}
