@@ -1,7 +1,7 @@
 //! The command line. Wrong usage ends with status 2 (clap's own).
 
 use clap::{Args, Parser, Subcommand};
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -29,6 +29,13 @@ pub(crate) enum Command {
     /// Serve as rafka did: its flags, its file, its log
     #[command(version = version(), disable_help_flag = true, disable_version_flag = true)]
     Rafka(RafkaOptions),
+    /// Serve as Kafka-Pixy did: its flags, its file, its REST API
+    #[command(disable_help_flag = true)]
+    KafkaPixy {
+        /// The old program's flags; -help lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -95,12 +102,12 @@ pub(crate) struct RafkaProgram {
     pub(crate) options: RafkaOptions,
 }
 
-/// Whether the binary was called by rafka's name.
-pub(crate) fn is_called_rafka(program: Option<OsString>) -> bool {
+/// Whether the binary was called by an old program's name.
+pub(crate) fn is_called(program: Option<&OsStr>, name: &str) -> bool {
     program.is_some_and(|program| {
-        Path::new(&program)
+        Path::new(program)
             .file_stem()
-            .is_some_and(|name| name == "rafka")
+            .is_some_and(|stem| stem == name)
     })
 }
 
@@ -129,8 +136,9 @@ mod tests {
 
     #[test]
     fn the_name_decides() {
-        assert!(is_called_rafka(Some("/usr/bin/rafka".into())));
-        assert!(!is_called_rafka(Some("/usr/bin/barnabas".into())));
-        assert!(!is_called_rafka(None));
+        assert!(is_called(Some(OsStr::new("/usr/bin/rafka")), "rafka"));
+        assert!(is_called(Some(OsStr::new("kafka-pixy")), "kafka-pixy"));
+        assert!(!is_called(Some(OsStr::new("/usr/bin/barnabas")), "rafka"));
+        assert!(!is_called(None, "rafka"));
     }
 }

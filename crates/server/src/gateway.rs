@@ -87,7 +87,7 @@ pub(crate) fn serve(resolved: Resolved, ready: impl FnOnce(u16)) -> Result<()> {
 
 /// Raises the limit of open files as far as `wanted` and the system allow:
 /// shells start programs with 1,024, which is fewer than there may be clients.
-fn raise_file_limit(wanted: u64) {
+pub(crate) fn raise_file_limit(wanted: u64) {
     match rlimit::increase_nofile_limit(wanted) {
         Ok(limit) if limit < wanted => tracing::warn!(
             component = "server",
@@ -98,7 +98,7 @@ fn raise_file_limit(wanted: u64) {
     }
 }
 
-fn bind(address: &str) -> Result<TcpListener> {
+pub(crate) fn bind(address: &str) -> Result<TcpListener> {
     let mut last = None;
     for address in address
         .to_socket_addrs()

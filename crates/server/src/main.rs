@@ -6,6 +6,7 @@ mod config;
 mod dev;
 mod gateway;
 mod logging;
+mod pixy;
 mod rafka;
 mod signals;
 
@@ -25,13 +26,18 @@ mod exit {
 }
 
 fn main() -> ExitCode {
-    let result = if cli::is_called_rafka(std::env::args_os().next()) {
+    let program = std::env::args_os().next();
+    let result = if cli::is_called(program.as_deref(), "rafka") {
         rafka::run(&cli::RafkaProgram::parse().options)
+    } else if cli::is_called(program.as_deref(), "kafka-pixy") {
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        pixy::run(&arguments)
     } else {
         match cli::Cli::parse().command {
             cli::Command::Dev(options) => dev::run(&options),
             cli::Command::Serve(options) => gateway::run_configured(&options),
             cli::Command::Rafka(options) => rafka::run(&options),
+            cli::Command::KafkaPixy { arguments } => pixy::run(&arguments),
         }
     };
     match result {
