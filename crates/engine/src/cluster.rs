@@ -109,9 +109,10 @@ fn allows_idempotence(properties: &Properties) -> bool {
 /// A handle on a cluster; clones share everything.
 ///
 /// Producers are shared per distinct configuration. Consumers are one
-/// librdkafka client each. Threads besides librdkafka's own: one that
-/// delivers reports and one that looks up topics per producer, one that
-/// serves all consumers' rebalances, and one that frees closed clients.
+/// librdkafka client each. Threads besides librdkafka's own: four per
+/// producer (delivery reports, looking up topics, listing them, flushing) and
+/// three for all consumers (rebalances, freeing closed clients, missing
+/// topics).
 #[derive(Clone)]
 pub struct Cluster {
     inner: Arc<Inner>,

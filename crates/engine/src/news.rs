@@ -2,15 +2,16 @@
 
 use crate::error::{ErrorCode, KafkaError};
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// The same line is written again after this time.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// What was written last.
+/// What has been written lately.
 #[derive(Default)]
 pub(crate) struct News {
-    last: Mutex<Option<(String, Instant)>>,
+    written: Mutex<HashMap<String, Instant>>,
 }
 
 impl News {
@@ -21,14 +22,13 @@ impl News {
         if error.is(ErrorCode::BrokerTransportFailure) || error.is(ErrorCode::Resolve) {
             return false;
         }
-        let mut last = self.last.lock();
-        let is_repeated = last
-            .as_ref()
-            .is_some_and(|(line, written)| line == text && written.elapsed() < INTERVAL);
-        if !is_repeated {
-            *last = Some((text.to_owned(), Instant::now()));
+        let mut written = self.written.lock();
+        written.retain(|_, since| since.elapsed() < INTERVAL);
+        if written.contains_key(text) {
+            return false;
         }
-        !is_repeated
+        written.insert(text.to_owned(), Instant::now());
+        true
     }
 }
 
@@ -43,6 +43,7 @@ mod tests {
         assert!(news.is_worth_a_line(down, "1/1 brokers are down"));
         assert!(!news.is_worth_a_line(down, "1/1 brokers are down"));
         assert!(news.is_worth_a_line(down, "2/2 brokers are down"));
+        assert!(!news.is_worth_a_line(down, "1/1 brokers are down"));
         let refused = KafkaError::from_code(ErrorCode::BrokerTransportFailure);
         assert!(!news.is_worth_a_line(refused, "refused"));
     }

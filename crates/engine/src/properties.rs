@@ -99,6 +99,11 @@ impl Properties {
         )
     }
 
+    /// Whether the linked librdkafka has a property of that name.
+    pub fn is_known(name: &str) -> bool {
+        known_properties().iter().any(|known| known.name == name)
+    }
+
     /// Leaves out what librdkafka has for the other kind of client only, so
     /// that one common section can serve both kinds without warnings.
     pub(crate) fn applicable(&self, kind: Kind) -> Properties {

@@ -1,5 +1,5 @@
 //! The Redis front end in a program of one's own, on an embedded cluster or
-//! on the brokers given: `cargo run --example gateway [bootstrap.servers] [port]`.
+//! on the brokers given: `cargo run -p barnabas-redis --example gateway [bootstrap.servers] [port]`.
 
 use barnabas_engine::{Cluster, ClusterConfig, EmbeddedCluster};
 use barnabas_redis::{Config, Server};

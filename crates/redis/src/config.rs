@@ -28,6 +28,19 @@ impl fmt::Debug for Secret {
     }
 }
 
+impl Config {
+    /// Whether what it names can be used: certificates and keys.
+    ///
+    /// # Errors
+    /// What [`Server::start`](crate::Server::start) would say to them.
+    pub fn check(&self) -> Result<(), Error> {
+        match &self.tls {
+            Some(files) => crate::server::acceptor(files).map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Whether a setting is one of the Go client that rafka was built on, which
 /// old files and programs still name: it is ignored (contract, section 9).
 pub fn is_rafkas_own(name: &str) -> bool {

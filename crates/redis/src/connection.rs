@@ -176,13 +176,17 @@ impl Connection {
             };
             self.protocol = reply.protocol;
             if let Some(end) = end {
-                let _ = stream.write(&mut reply.bytes).await;
+                // What a broken socket has not taken would begin anew.
+                if !matches!(end, End::Io(_)) {
+                    let _ = stream.write(&mut reply.bytes).await;
+                }
                 return end;
             }
             if let Err(error) = stream.write(&mut reply.bytes).await {
                 return End::Io(error);
             }
             pending = if input.is_empty() {
+                self.parser.rest();
                 BytesMut::new()
             } else {
                 std::mem::take(&mut input)
@@ -273,20 +277,24 @@ impl Connection {
     ) -> Option<End> {
         let mut start = 0;
         let mut executed = 0;
+        self.session.room_deadline = None;
         let end = loop {
             let frame = self.parser.next(input, start, self.limits());
             let end = match frame {
                 Ok(Frame::Command { end }) => end,
                 Ok(Frame::Incomplete) => {
-                    produced
+                    break produced
                         .finish(&mut self.session, input, reply, stream)
-                        .await;
-                    break None;
+                        .await
+                        .map(End::Io);
                 }
                 Err(error) => {
-                    produced
+                    if let Some(error) = produced
                         .finish(&mut self.session, input, reply, stream)
-                        .await;
+                        .await
+                    {
+                        break Some(End::Io(error));
+                    }
                     if error != ParseError::CrossProtocol {
                         reply.error(&error.to_string());
                     }
@@ -314,7 +322,6 @@ impl Connection {
                 reply,
                 stream,
                 may_wait: true,
-                room_deadline: None,
             };
             match commands::execute(&mut context, &arguments).await {
                 Flow::Continue => {}

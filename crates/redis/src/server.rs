@@ -342,7 +342,7 @@ impl Drop for Place {
     }
 }
 
-fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, Error> {
+pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, Error> {
     let problem = |path: &Path, reason: String| Error::Tls {
         path: path.to_owned(),
         reason,

@@ -8,7 +8,7 @@ use crate::statistics::Statistics;
 use barnabas_engine::{Caller, CallerLimits, Consumer, Position, Topic};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// How long QUIT and RESET wait for the consumer to leave its group.
@@ -17,8 +17,6 @@ const CLOSE_WAIT: Duration = Duration::from_millis(500);
 /// What others see of a session's state, as CLIENT LIST shows it.
 #[derive(Debug, Default)]
 pub(crate) struct Flags {
-    pub(crate) is_consuming: AtomicBool,
-    pub(crate) is_producing: AtomicBool,
     pub(crate) is_watching: AtomicBool,
     pub(crate) is_blocked: AtomicBool,
 }
@@ -78,6 +76,9 @@ pub(crate) struct Session {
     pub(crate) patterns: BTreeSet<Vec<u8>>,
     /// The lines to show, once the connection has sent MONITOR.
     pub(crate) watched: Option<Watched>,
+    /// When the wait for room ends that has begun, for all that was read at
+    /// once.
+    pub(crate) room_deadline: Option<tokio::time::Instant>,
 }
 
 impl Session {
@@ -95,6 +96,7 @@ impl Session {
             channels: BTreeSet::new(),
             patterns: BTreeSet::new(),
             watched: None,
+            room_deadline: None,
         }
     }
 
@@ -107,10 +109,8 @@ impl Session {
 
     /// This connection's account with the shared producer; made on first use.
     pub(crate) fn caller(&mut self) -> &mut Caller {
-        self.caller.get_or_insert_with(|| {
-            self.entry.flags.is_producing.store(true, Ordering::Relaxed);
-            self.shared.producer.caller(CallerLimits::default())
-        })
+        self.caller
+            .get_or_insert_with(|| self.shared.producer.caller(CallerLimits::default()))
     }
 
     /// Gives the name back.
@@ -133,10 +133,6 @@ impl Session {
     /// waits for it.
     fn begin_closing_consumer(&mut self) -> Option<impl Future<Output = ()> + use<>> {
         let active = self.consumer.take()?;
-        self.entry
-            .flags
-            .is_consuming
-            .store(false, Ordering::Relaxed);
         self.entry.about.lock().topics.clear();
         let shared = Arc::clone(&self.shared);
         let (told, done) = tokio::sync::oneshot::channel::<()>();
@@ -153,7 +149,6 @@ impl Session {
 
     /// Notes that the connection has a consumer now.
     pub(crate) fn adopt_consumer(&mut self, active: ActiveConsumer) {
-        self.entry.flags.is_consuming.store(true, Ordering::Relaxed);
         self.entry.about.lock().topics.clone_from(&active.topics);
         Statistics::add(&self.shared.statistics.consumers, 1);
         self.consumer = Some(active);

@@ -25,6 +25,7 @@ const AHEAD_STEP: usize = 16 << 10;
 pub(crate) struct Stream {
     transport: Transport,
     ahead: BytesMut,
+    write_limit: Duration,
 }
 
 enum Transport {
@@ -37,6 +38,7 @@ impl Stream {
         Self {
             transport: Transport::Plain(socket),
             ahead: BytesMut::new(),
+            write_limit: WRITE_LIMIT,
         }
     }
 
@@ -44,6 +46,7 @@ impl Stream {
         Self {
             transport: Transport::Tls(Box::new(stream)),
             ahead: BytesMut::new(),
+            write_limit: WRITE_LIMIT,
         }
     }
 
@@ -93,25 +96,29 @@ impl Stream {
         }
     }
 
-    /// Writes everything and empties the buffer.
+    /// Writes everything. The buffer is empty afterwards, also after an error:
+    /// some of it may have been sent.
     pub(crate) async fn write(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
+        let result = self.write_all(bytes).await;
+        bytes.clear();
+        result
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut written = 0;
         // Nearly always the socket takes all at once: no timer for that.
         if let Transport::Plain(socket) = &self.transport {
             match socket.try_write(bytes) {
-                Ok(count) if count == bytes.len() => {
-                    bytes.clear();
-                    return Ok(());
-                }
+                Ok(count) if count == bytes.len() => return Ok(()),
                 Ok(count) => written = count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
-        let deadline = tokio::time::Instant::now() + WRITE_LIMIT;
+        let deadline = tokio::time::Instant::now() + self.write_limit;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
             let progress = async {
                 match &mut self.transport {
@@ -135,7 +142,6 @@ impl Stream {
                 }
             }
         }
-        bytes.clear();
         Ok(())
     }
 
@@ -200,4 +206,30 @@ pub(crate) fn is_hung_up(descriptor: RawFd) -> bool {
     // SAFETY: `poll` is one valid element, and the call does not wait.
     let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
     ready > 0 && poll.revents & (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn who_does_not_read_is_given_up_and_sent_nothing_twice() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let mut stream = Stream::plain(listener.accept().await.unwrap().0);
+        stream.write_limit = Duration::from_millis(100);
+        let numbers: Vec<u8> = (0..4_000_000_u32).flat_map(u32::to_be_bytes).collect();
+        let mut bytes = numbers.clone();
+        let error = stream.write(&mut bytes).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(bytes.is_empty());
+        drop(stream);
+        let mut read = Vec::new();
+        let _ = client.read_to_end(&mut read).await;
+        assert!(numbers.starts_with(&read));
+        assert!(!read.is_empty());
+    }
 }

@@ -5,7 +5,9 @@ use crate::support::unique;
 
 const UNKNOWN: &str = "-ERR unknown subcommand 'maint_notifications'. Try CLIENT HELP.\r\n";
 
-/// Every row of section 14: with login, name and database.
+/// Rows of section 14, with login, name and database; what real clients send
+/// is in the tests against Kafka. Older ones (redis-rb 5, go-redis 6 and 8,
+/// hiredis and what is built on it) send a part of these.
 #[test]
 fn clients_connect_with_password_name_and_database() {
     let gateway = with_passwords();

@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  ended as asked: everything drained, or --check found nothing
+  0  ended as asked (the log tells of messages that could not be
+     delivered), or --check found nothing
   1  a configuration, port or certificate cannot be used, or a second signal
      came while draining
   2  wrong usage of the command line";

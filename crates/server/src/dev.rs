@@ -5,6 +5,7 @@ use crate::config::{LogFormat, Resolved};
 use crate::{gateway, logging};
 use anyhow::Result;
 use barnabas_engine::{ClusterConfig, EmbeddedCluster};
+use std::net::{Ipv4Addr, SocketAddr};
 
 pub(crate) fn run(options: &DevOptions) -> Result<()> {
     logging::start(LogFormat::Text, "warn,barnabas_redis=info,barnabas=info")?;
@@ -18,12 +19,18 @@ pub(crate) fn run(options: &DevOptions) -> Result<()> {
         .set("bootstrap.servers", embedded.bootstrap_servers());
     // Whoever tries it out expects to see what was produced before.
     cluster.consumer.set("auto.offset.reset", "earliest");
+    // The cluster in memory keeps the place of a member that has left until
+    // its session is over.
+    cluster
+        .consumer
+        .set("session.timeout.ms", "6000")
+        .set("heartbeat.interval.ms", "1000");
     let resolved = Resolved {
         listen: vec![config_address(&options.host, options.port)],
         cluster,
         ..Resolved::default()
     };
-    gateway::serve(resolved, |port| print!("{}", welcome(port)))
+    gateway::serve(resolved, |address| print!("{}", welcome(address)))
 }
 
 pub(crate) fn config_address(host: &str, port: u16) -> String {
@@ -36,17 +43,23 @@ pub(crate) fn config_address(host: &str, port: u16) -> String {
     }
 }
 
-fn welcome(port: u16) -> String {
+fn welcome(address: SocketAddr) -> String {
+    let port = address.port();
+    // redis-cli goes to 127.0.0.1 by itself.
+    let host = match address.ip() {
+        ip if ip == Ipv4Addr::LOCALHOST || ip == Ipv4Addr::UNSPECIFIED => String::new(),
+        ip => format!("-h {ip} "),
+    };
     format!(
         "
 Barnabas is up, on a Kafka cluster inside this process.
 Its data lives in memory only and is gone when this program ends.
 
-  Redis protocol   127.0.0.1:{port}
+  Redis protocol   {address}
 
 Type next, in another terminal:
 
-  redis-cli -p {port}
+  redis-cli {host}-p {port}
   RPUSHX topics:greetings \"hello there\"
   CLIENT SETNAME myapp:worker-1
   BLPOP topics:greetings 10

@@ -7,7 +7,7 @@ use crate::signals::Stop;
 use anyhow::{Context as _, Result, bail};
 use barnabas_engine::{Cluster, ClusterConfig};
 use barnabas_redis::Server;
-use std::net::{TcpListener, ToSocketAddrs as _};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::time::Duration;
 
 /// How long the producers get to deliver what is queued (contract, section
@@ -22,6 +22,11 @@ const OTHER_FILES: u64 = 512;
 pub(crate) fn run_configured(options: &ServeOptions) -> Result<()> {
     let resolved = config::load(&options.config)?;
     if options.check {
+        logging::check(&resolved.log.level)?;
+        for address in &resolved.listen {
+            resolve(address)?;
+        }
+        resolved.redis.check()?;
         println!("{}: nothing is wrong", options.config.display());
         return Ok(());
     }
@@ -29,9 +34,9 @@ pub(crate) fn run_configured(options: &ServeOptions) -> Result<()> {
     serve(resolved, |_| {})
 }
 
-/// Serves until a signal, then drains. `ready` is called with the port of the
-/// first listener once connections are accepted.
-pub(crate) fn serve(resolved: Resolved, ready: impl FnOnce(u16)) -> Result<()> {
+/// Serves until a signal, then drains. `ready` is called with the address of
+/// the first listener once connections are accepted.
+pub(crate) fn serve(resolved: Resolved, ready: impl FnOnce(SocketAddr)) -> Result<()> {
     let listeners = resolved
         .listen
         .iter()
@@ -47,12 +52,9 @@ pub(crate) fn serve(resolved: Resolved, ready: impl FnOnce(u16)) -> Result<()> {
         let stop = Stop::new()?;
         let cluster = Cluster::open(resolved.cluster)?;
         let server = Server::start(listeners, resolved.redis, cluster.clone())?;
-        ready(
-            server
-                .addresses()
-                .first()
-                .map_or(0, |address| address.port()),
-        );
+        if let Some(address) = server.addresses().first() {
+            ready(*address);
+        }
         stop.wait().await?;
         let drain = async {
             let drained = server.drain().await;
@@ -100,10 +102,7 @@ pub(crate) fn raise_file_limit(wanted: u64) {
 
 pub(crate) fn bind(address: &str) -> Result<TcpListener> {
     let mut last = None;
-    for address in address
-        .to_socket_addrs()
-        .with_context(|| format!("cannot listen on {address}"))?
-    {
+    for address in resolve(address)? {
         match TcpListener::bind(address) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = Some(error),
@@ -113,6 +112,13 @@ pub(crate) fn bind(address: &str) -> Result<TcpListener> {
         Some(error) => bail!("cannot listen on {address}: {error}"),
         None => bail!("cannot listen on {address}: no such host"),
     }
+}
+
+fn resolve(address: &str) -> Result<Vec<SocketAddr>> {
+    let resolved = address
+        .to_socket_addrs()
+        .with_context(|| format!("cannot listen on {address}"))?;
+    Ok(resolved.collect())
 }
 
 /// Every problem of a cluster's properties, on one line; `Ok` when there

@@ -7,7 +7,8 @@ use std::fmt::{self, Write as _};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::format::{self, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -18,17 +19,43 @@ pub(crate) fn start(format: LogFormat, level: &str) -> Result<()> {
         Ok(directives) if !directives.is_empty() => {
             EnvFilter::try_new(directives).context("RUST_LOG is no list of log directives")?
         }
-        _ => EnvFilter::try_new(level).with_context(|| format!("log.level: {level}"))?,
+        _ => filter_of(level)?,
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     let result = match format {
-        LogFormat::Text => builder.with_ansi(false).with_target(false).try_init(),
+        LogFormat::Text => builder
+            .with_ansi(false)
+            .with_target(false)
+            .fmt_fields(one_line_fields())
+            .try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Rafka => builder.event_format(RafkaFormat).try_init(),
     };
     result.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+}
+
+fn filter_of(level: &str) -> Result<EnvFilter> {
+    EnvFilter::try_new(level).with_context(|| format!("log.level: {level}"))
+}
+
+/// Whether a level can be used.
+pub(crate) fn check(level: &str) -> Result<()> {
+    filter_of(level).map(drop)
+}
+
+/// The message, then names and values, on one line whatever clients have put
+/// into them.
+fn one_line_fields() -> impl for<'a> FormatFields<'a> {
+    format::debug_fn(|writer, field, value| {
+        let value = format!("{value:?}");
+        match field.name() {
+            "message" => write!(writer, "{}", printable(&value)),
+            name => write!(writer, "{name}={}", printable(&value)),
+        }
+    })
+    .delimited(" ")
 }
 
 /// `[component] YYYY/MM/DD HH:MM:SS text` (contract, section 9).

@@ -50,6 +50,10 @@ pub(crate) fn run(options: &RafkaOptions) -> Result<()> {
     }
     gateway::check(&resolved.cluster).with_context(|| path.display().to_string())?;
     if options.check {
+        resolved
+            .redis
+            .check()
+            .with_context(|| path.display().to_string())?;
         println!("{}: nothing is wrong", path.display());
         return Ok(());
     }

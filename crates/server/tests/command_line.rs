@@ -2,6 +2,7 @@
 
 use super::{binary, file, run, stderr, stdout, text};
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::Command;
 
 #[test]
@@ -97,6 +98,29 @@ fn check_says_what_is_wrong_and_connects_to_nothing() {
         "{}",
         stderr(&output)
     );
+}
+
+#[test]
+fn check_finds_what_would_keep_the_server_from_starting() {
+    for (text_of, expected) in [
+        ("log: {level: 'nonsense=zzz=1'}", "log.level"),
+        ("redis: {listen: [nonsense]}", "nonsense"),
+        (
+            "redis: {tls: {cert: /nonexistent.pem, key: /nonexistent.pem}}",
+            "/nonexistent.pem",
+        ),
+    ] {
+        let cluster = "clusters: {default: {properties: {bootstrap.servers: 'a:1'}}}\n";
+        let (_folder, path) = file("barnabas.yaml", &format!("{cluster}{text_of}\n"));
+        let output = Command::new(binary())
+            .args(["serve", "--check", "--config", text(&path)])
+            // What is no text is none of ours.
+            .env("FOREIGN", std::ffi::OsStr::from_bytes(b"\xff"))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text_of}");
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
 }
 
 #[test]

@@ -31,30 +31,30 @@ fn the_readmes_session_works_as_shown() {
     assert_eq!(steps.len(), 4, "{steps:?}");
     let gateway = Gateway::spawn(&binary(), &["dev", "--port", "0"]).unwrap();
     let cli = tools::ensure_program("redis-cli", "redis-tools").unwrap();
-    let mut child = Command::new(cli)
-        .args(["-p", &gateway.port().to_string(), "--no-raw"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
     let typed: String = steps
         .iter()
         .map(|(typed, _)| format!("{typed}\n"))
         .collect();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(typed.as_bytes())
-        .unwrap();
-    let output = child.wait_with_output().unwrap();
-    let got: Vec<String> = String::from_utf8(output.stdout)
-        .unwrap()
-        .lines()
-        // How long a command took, which redis-cli shows when it took long.
-        .filter(|line| !line.is_empty() && !line.ends_with("s)"))
-        .map(str::to_owned)
-        .collect();
+    let enter = || -> Vec<String> {
+        let mut child = Command::new(&cli)
+            .args(["-p", &gateway.port().to_string(), "--no-raw"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(typed.as_bytes()).unwrap();
+        drop(input);
+        let output = child.wait_with_output().unwrap();
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            // How long a command took, which redis-cli shows when it took long.
+            .filter(|line| !line.is_empty() && !line.ends_with("s)"))
+            .map(str::to_owned)
+            .collect()
+    };
+    let got = enter();
     let mut expected: Vec<String> = steps
         .into_iter()
         .flat_map(|(_, shown)| shown)
@@ -68,4 +68,6 @@ fn the_readmes_session_works_as_shown() {
     expected[partition].clone_from(&got[partition]);
     assert_eq!(got, expected);
     assert!(got[partition].starts_with("4) (integer)"));
+    // And once more: the group is there already.
+    assert_eq!(enter().len(), expected.len());
 }

@@ -1,15 +1,20 @@
 //! The partitions that a consumer holds, and what was stored for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Assigned partitions by topic, each with the position stored last.
 #[derive(Default)]
 pub(super) struct Assignment {
     topics: HashMap<String, HashMap<i32, Option<i64>>>,
+    /// Topics that it has or has had something of.
+    known: HashSet<String>,
 }
 
 impl Assignment {
     pub(super) fn add(&mut self, topic: String, partition: i32) {
+        if !self.known.contains(&topic) {
+            self.known.insert(topic.clone());
+        }
         self.topics
             .entry(topic)
             .or_default()
@@ -25,8 +30,15 @@ impl Assignment {
         }
     }
 
-    pub(super) fn has_topic(&self, topic: &str) -> bool {
-        self.topics.contains_key(topic)
+    /// Whether a partition of the topic is or was assigned.
+    pub(super) fn has_had(&self, topic: &str) -> bool {
+        self.known.contains(topic)
+    }
+
+    /// Whether a partition of another topic is or was assigned: something that
+    /// a pattern has matched.
+    pub(super) fn has_had_other_than(&self, topics: &[String]) -> bool {
+        self.known.iter().any(|known| !topics.contains(known))
     }
 
     pub(super) fn holds(&self, topic: &str, partition: i32) -> bool {

@@ -16,8 +16,9 @@ use tokio::sync::oneshot;
 const TICK: Duration = Duration::from_secs(1);
 /// How often a consumer that is closing is looked at.
 const CLOSING_TICK: Duration = Duration::from_millis(10);
-/// How long a consumer may take to commit and leave.
-const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a consumer may take to commit and leave: a little longer than the
+/// ten seconds that stopping servers wait, which then know that it has not.
+const CLOSE_LIMIT: Duration = Duration::from_millis(10_250);
 /// How long the metadata request for missing topics may take.
 const METADATA_LIMIT: Duration = Duration::from_secs(1);
 /// A missing topic is logged this often.
@@ -289,12 +290,14 @@ fn refresh(member: &Member) {
     let Ok(topics) = member.client.metadata(&TopicLookup::All, METADATA_LIMIT) else {
         return;
     };
-    let missing: Vec<&str> = member
-        .topics
-        .iter()
-        .map(String::as_str)
-        .filter(|wanted| !topics.iter().any(|topic| topic.name == *wanted))
-        .collect();
+    // A pattern is missing until something has matched it.
+    let has_matched = member.assignment.lock().has_had_other_than(&member.topics);
+    let is_missing = |wanted: &&str| match wanted.starts_with('^') {
+        true => !has_matched,
+        false => !topics.iter().any(|topic| topic.name == *wanted),
+    };
+    let wanted = member.topics.iter().map(String::as_str);
+    let missing: Vec<&str> = wanted.filter(is_missing).collect();
     let mut logged = member.missing_logged.lock();
     if missing.is_empty() {
         member.misses_topics.store(false, Ordering::Release);

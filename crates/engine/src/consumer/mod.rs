@@ -240,7 +240,12 @@ impl Consumer {
     /// waiting.
     pub fn has_arrived(&self) -> bool {
         let member = self.member();
-        member.has_failure.load(Ordering::Acquire) || !member.fetched.lock().is_empty()
+        if member.has_failure.load(Ordering::Acquire) {
+            return true;
+        }
+        // What has come instead of a message is no answer.
+        let fetched = member.fetched.lock();
+        fetched.iter().any(|message| message.error() == 0)
     }
 
     /// The next message, waiting for it. Meant for one reader at a time.
@@ -427,7 +432,7 @@ impl Member {
     ) -> Result<(), KafkaError> {
         let topic = &position.topic;
         // Only a topic that librdkafka knows anyhow may be asked for.
-        let is_known = self.topics.contains(topic) || assignment.has_topic(topic);
+        let is_known = self.topics.contains(topic) || assignment.has_had(topic);
         if !is_known || position.partition < 0 {
             return Err(KafkaError::from_code(ErrorCode::UnknownPartition));
         }

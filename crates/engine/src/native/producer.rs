@@ -55,9 +55,6 @@ pub(crate) struct Batch {
     messages: Vec<sys::rd_kafka_message_t>,
 }
 
-// SAFETY: between calls the list is empty; during a call it is borrowed.
-unsafe impl Send for Batch {}
-
 impl Batch {
     /// Produces records of key, value and the opaque number that comes back
     /// with the delivery report, in order. librdkafka copies key and value.

@@ -5,6 +5,7 @@ use super::{Producer, Record};
 use crate::error::{ErrorCode, KafkaError};
 use crate::native::Batch;
 use parking_lot::Mutex;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +17,11 @@ use tokio::sync::Notify;
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Unknown topics that a caller remembers having sent to.
 const REMEMBERED_ATTEMPTS: usize = 1_000;
+
+thread_local! {
+    /// Messages on their way into librdkafka: callers come in thousands.
+    static BATCH: RefCell<Batch> = RefCell::default();
+}
 
 /// How much of a caller may be undelivered at any time, so that one caller
 /// cannot fill the queue that all share.
@@ -106,7 +112,6 @@ pub struct Caller {
     slot: usize,
     limits: CallerLimits,
     accepted: u64,
-    batch: Batch,
     refused: Vec<(usize, KafkaError)>,
     /// Topics that this caller has sent to before they were known, with the
     /// topic's count of absences at that time.
@@ -148,7 +153,6 @@ impl Caller {
             slot,
             limits,
             accepted: 0,
-            batch: Batch::default(),
             refused: Vec::new(),
             attempts: HashMap::new(),
         }
@@ -237,21 +241,26 @@ impl Caller {
         // a message before this call returns.
         self.account.charge(count as u64, bytes);
         let slot = self.slot;
-        let taken = self.batch.produce(
-            native,
-            records
-                .clone()
-                .map(|record| (record.key, record.value, super::opaque_of_slot(slot))),
-        );
-        if taken < count {
-            let mut refused_bytes = 0;
-            for (index, record) in records.enumerate() {
-                let code = self.batch.error(index);
-                if code != 0 {
-                    refused_bytes += record.bytes();
-                    self.refused.push((index, KafkaError::from_raw(code)));
+        let mut refused_bytes = 0;
+        let taken = BATCH.with_borrow_mut(|batch| {
+            let taken = batch.produce(
+                native,
+                records
+                    .clone()
+                    .map(|record| (record.key, record.value, super::opaque_of_slot(slot))),
+            );
+            if taken < count {
+                for (index, record) in records.enumerate() {
+                    let code = batch.error(index);
+                    if code != 0 {
+                        refused_bytes += record.bytes();
+                        self.refused.push((index, KafkaError::from_raw(code)));
+                    }
                 }
             }
+            taken
+        });
+        if taken < count {
             self.account
                 .take_back(self.refused.len() as u64, refused_bytes);
             if self

@@ -23,7 +23,9 @@ const LEADER_LIMIT: Duration = Duration::from_secs(10);
 const UNREACHABLE_INTERVAL: Duration = Duration::from_millis(250);
 /// How long one question may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
-/// How long the list of all topics may take.
+/// A question for all topics gets at least so long.
+const SHORTEST_LIST: Duration = Duration::from_millis(10);
+/// How long the list of all topics may take, for whoever asks.
 const LIST_LIMIT: Duration = Duration::from_secs(2);
 /// Pause after the shared queue was full: the reports that make room come
 /// from another thread.
@@ -34,8 +36,11 @@ const BATCH: usize = 1_000;
 /// The names of all topics, or why they could not be had.
 pub(super) type TopicNames = Result<Vec<String>, KafkaError>;
 
-/// Whom to tell the names of all topics.
-pub(super) type ListRequest = oneshot::Sender<TopicNames>;
+/// Who wants the names of all topics, and since when.
+pub(super) struct ListRequest {
+    pub(super) reply: oneshot::Sender<TopicNames>,
+    pub(super) since: Instant,
+}
 
 /// A topic whose existence is being found out.
 struct Search {
@@ -92,29 +97,44 @@ pub(super) fn run(shared: &Arc<Shared>, requests: &Receiver<Option<Arc<Topic>>>)
 
 /// Answers all who ask at the same time with one request; `None` ends it.
 pub(super) fn list_topics(shared: &Shared, requests: &Receiver<Option<ListRequest>>) {
-    while let Ok(Some(first)) = requests.recv() {
-        let mut replies = vec![first];
-        let mut is_ending = false;
+    let mut waiting: Vec<ListRequest> = Vec::new();
+    let mut is_ending = false;
+    while !is_ending {
+        if waiting.is_empty() {
+            match requests.recv() {
+                Ok(Some(request)) => waiting.push(request),
+                Ok(None) | Err(_) => return,
+            }
+        }
         while let Ok(request) = requests.try_recv() {
             match request {
-                Some(reply) => replies.push(reply),
+                Some(request) => waiting.push(request),
                 None => is_ending = true,
             }
         }
-        let names = list(shared);
-        for reply in replies {
-            let _ = reply.send(names.clone());
+        // Who has waited longest says how long the cluster gets.
+        let longest = waiting.iter().map(|request| request.since.elapsed()).max();
+        let limit = LIST_LIMIT.saturating_sub(longest.unwrap_or_default());
+        let names = list(shared, limit.max(SHORTEST_LIST));
+        let is_answer = names.is_ok();
+        let (done, rest): (Vec<_>, Vec<_>) = waiting
+            .into_iter()
+            .partition(|request| is_answer || is_ending || request.since.elapsed() >= LIST_LIMIT);
+        for request in done {
+            let _ = request.reply.send(names.clone());
         }
-        if is_ending {
-            return;
+        waiting = rest;
+        if !is_answer && !waiting.is_empty() {
+            // Some errors come at once.
+            std::thread::sleep(ASK_INTERVAL);
         }
     }
 }
 
-fn list(shared: &Shared) -> TopicNames {
+fn list(shared: &Shared, limit: Duration) -> TopicNames {
     let topics = shared
         .client
-        .metadata(&TopicLookup::All, LIST_LIMIT)
+        .metadata(&TopicLookup::All, limit)
         .map_err(KafkaError::from_raw)?;
     let mut names: Vec<String> = topics.into_iter().map(|topic| topic.name).collect();
     names.sort_unstable();

@@ -114,9 +114,10 @@ impl Counters {
     fn outstanding(&self) -> u64 {
         let accepted = self.accepted.load(Ordering::Acquire);
         let ended = self.delivered.load(Ordering::Acquire) + self.failed.load(Ordering::Acquire);
-        let difference = i64::try_from(accepted.wrapping_sub(ended)).unwrap_or(0)
-            + self.outstanding_offset.load(Ordering::Acquire);
-        u64::try_from(difference).unwrap_or(0)
+        // After a reset more may end than has been accepted since.
+        let difference = accepted.wrapping_sub(ended).cast_signed();
+        let offset = self.outstanding_offset.load(Ordering::Acquire);
+        u64::try_from(difference.wrapping_add(offset)).unwrap_or(0)
     }
 
     /// Zeroes what is counted and keeps the gauge right.
@@ -124,9 +125,8 @@ impl Counters {
         let accepted = self.accepted.swap(0, Ordering::AcqRel);
         let ended =
             self.delivered.swap(0, Ordering::AcqRel) + self.failed.swap(0, Ordering::AcqRel);
-        let difference = i64::try_from(accepted).unwrap_or(0) - i64::try_from(ended).unwrap_or(0);
         self.outstanding_offset
-            .fetch_add(difference, Ordering::AcqRel);
+            .fetch_add(accepted.wrapping_sub(ended).cast_signed(), Ordering::AcqRel);
         self.unflushed.store(0, Ordering::Relaxed);
         self.unknown_events.store(0, Ordering::Relaxed);
     }
@@ -318,7 +318,11 @@ impl Producer {
     pub async fn topic_names(&self) -> Result<Vec<String>, KafkaError> {
         let (reply, answer) = oneshot::channel();
         let closed = KafkaError::from_code(ErrorCode::BrokerDestroy);
-        self.shared.lists.send(Some(reply)).map_err(|_| closed)?;
+        let request = lookup::ListRequest {
+            reply,
+            since: Instant::now(),
+        };
+        self.shared.lists.send(Some(request)).map_err(|_| closed)?;
         answer.await.unwrap_or(Err(closed))
     }
 
@@ -499,5 +503,26 @@ fn flush_while_wanted(shared: &Shared) {
         if before.elapsed() < Duration::from_millis(1) {
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_with_messages_under_way_keeps_the_gauge_right() {
+        let counters = Counters::default();
+        counters.accepted.fetch_add(5, Ordering::AcqRel);
+        counters.delivered.fetch_add(1, Ordering::AcqRel);
+        for _ in 0..2 {
+            counters.reset();
+            assert_eq!(counters.outstanding(), 4);
+        }
+        counters.delivered.fetch_add(3, Ordering::AcqRel);
+        assert_eq!(counters.outstanding(), 1);
+        counters.reset();
+        counters.failed.fetch_add(1, Ordering::AcqRel);
+        assert_eq!(counters.outstanding(), 0);
     }
 }

@@ -87,6 +87,18 @@ impl Parser {
         self.arguments.get(index).cloned()
     }
 
+    /// Gives memory back before the client is waited for: a command may have
+    /// had many arguments. Nothing of a command may have been seen.
+    pub(crate) fn rest(&mut self) {
+        const KEPT: usize = 64;
+        if self.arguments.capacity() > KEPT {
+            self.arguments = Vec::new();
+        }
+        if self.unquoted.capacity() > KEPT {
+            self.unquoted = Vec::new();
+        }
+    }
+
     /// The first `count` bytes of the buffer are gone.
     pub(crate) fn rebase(&mut self, count: usize) {
         if self.is_inside {
@@ -193,7 +205,9 @@ impl Parser {
             .get(..limits.inline_bytes.saturating_add(2))
             .unwrap_or(rest);
         let Some(length) = window.iter().position(|byte| *byte == b'\n') else {
-            return if rest.len() > limits.inline_bytes {
+            // The line's end may have come by half.
+            let seen = rest.strip_suffix(b"\r").unwrap_or(rest);
+            return if seen.len() > limits.inline_bytes {
                 Err(ParseError::LineTooLong)
             } else {
                 Ok(Begin::Incomplete)

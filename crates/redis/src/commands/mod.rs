@@ -117,19 +117,12 @@ pub(crate) struct Context<'a> {
     pub(crate) stream: &'a mut Stream,
     /// False inside EXEC: no message is waited for there.
     pub(crate) may_wait: bool,
-    /// When the wait for room ends that has begun; the commands of an EXEC
-    /// share it.
-    pub(crate) room_deadline: Option<tokio::time::Instant>,
 }
 
 impl Context<'_> {
     /// Puts everything answered so far on the wire.
     pub(crate) async fn flush(&mut self) -> std::io::Result<()> {
-        if self.may_wait {
-            self.stream.write(&mut self.reply.bytes).await
-        } else {
-            Ok(())
-        }
+        self.stream.write(&mut self.reply.bytes).await
     }
 
     /// Answers that the number of arguments is wrong.

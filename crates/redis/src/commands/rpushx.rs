@@ -65,12 +65,15 @@ pub(super) async fn push<'a>(
         key,
         value: Some(value),
     });
-    let wait = Wait {
-        stream: context.stream,
-        deadline: &mut context.room_deadline,
-    };
-    let (session, reply) = (&mut *context.session, &mut *context.reply);
-    produce(session, &topic, records, reply, wait, Answers::Together).await
+    produce(
+        context.session,
+        &topic,
+        records,
+        context.reply,
+        context.stream,
+        Answers::Together,
+    )
+    .await
 }
 
 fn resolve(session: &mut Session, name: &[u8]) -> Result<Arc<Topic>, KafkaError> {
@@ -82,14 +85,6 @@ fn resolve(session: &mut Session, name: &[u8]) -> Result<Arc<Topic>, KafkaError>
     let topic = session.caller().topic(name)?;
     session.topic = Some(Arc::clone(&topic));
     Ok(topic)
-}
-
-/// How room is waited for.
-struct Wait<'a> {
-    /// Gets the replies so far before.
-    stream: &'a mut Stream,
-    /// The end of a wait that has begun.
-    deadline: &'a mut Option<Instant>,
 }
 
 /// Whether each record is a command of its own.
@@ -106,7 +101,7 @@ async fn produce<'a>(
     topic: &Arc<Topic>,
     records: impl ExactSizeIterator<Item = Record<'a>> + Clone,
     reply: &mut Reply,
-    wait: Wait<'_>,
+    stream: &mut Stream,
     answers: Answers,
 ) -> std::io::Result<()> {
     let entry = Arc::clone(&session.entry);
@@ -128,17 +123,20 @@ async fn produce<'a>(
         if from == total {
             break;
         }
-        let deadline = *wait
-            .deadline
+        // One wait for all that has been read.
+        let deadline = *session
+            .room_deadline
             .get_or_insert_with(|| Instant::now() + ROOM_WAIT);
         let mut has_room = false;
         if entry.orders() & (order::KILL | order::CLOSE) == 0 {
-            wait.stream.write(&mut reply.bytes).await?;
-            has_room = tokio::time::timeout_at(deadline, caller.room_again())
+            stream.write(&mut reply.bytes).await?;
+            has_room = tokio::time::timeout_at(deadline, session.caller().room_again())
                 .await
                 .is_ok();
         }
-        if !has_room {
+        if has_room {
+            session.room_deadline = None;
+        } else {
             let full = KafkaError::from_code(ErrorCode::QueueFull);
             refusal = refusal.or(Some(full));
             if answers == Answers::Each {
@@ -236,11 +234,7 @@ impl Pipeline {
             key: key.as_ref().map(slice),
             value: Some(slice(value)),
         });
-        let wait = Wait {
-            stream,
-            deadline: &mut None,
-        };
-        let result = produce(session, &topic, records, reply, wait, Answers::Each).await;
+        let result = produce(session, &topic, records, reply, stream, Answers::Each).await;
         self.messages.clear();
         result.err()
     }

@@ -75,6 +75,14 @@ fn while_the_broker_is_down_messages_wait_up_to_the_limit_and_all_recover() {
         "{text}"
     );
     assert!(started.elapsed() < Duration::from_secs(3));
+    // Also who asks while another waits: two seconds for each.
+    let (mut early, mut late) = (gateway.connect(), gateway.connect());
+    early.send(&["keys", "topics:"]);
+    std::thread::sleep(Duration::from_millis(300));
+    let started = Instant::now();
+    assert!(matches!(late.call(&["keys", "topics:"]), Reply::Error(_)));
+    assert!(started.elapsed() < Duration::from_secs(3));
+    assert!(matches!(early.reply(), Reply::Error(_)));
     // Who leaves with messages under way is counted after five seconds.
     for number in 0..5 {
         leaver.produce("down", &format!("left {number}"));

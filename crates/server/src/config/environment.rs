@@ -2,6 +2,7 @@
 //! `redis.listen`.
 
 use super::keys::{self, Found, Kind};
+use barnabas_engine::Properties;
 use serde_norway::{Mapping, Value};
 
 const PREFIX: &str = "BARNABAS_";
@@ -50,7 +51,9 @@ fn target(parts: &[&str]) -> Result<(Vec<String>, Kind), Option<String>> {
             Some((name, rest)) => match keys::find(&rest.join(".")) {
                 Found::Key(key) if key.kind == Kind::Map => {
                     let mut path: Vec<String> = owned(rest);
-                    path.push(if key.path == "redis.users" {
+                    // Few properties have an underscore of their own.
+                    let is_literal = key.path == "redis.users" || Properties::is_known(name);
+                    path.push(if is_literal {
                         (*name).to_owned()
                     } else {
                         name.replace('_', ".")
@@ -81,9 +84,14 @@ fn set(document: &mut Value, path: &[String], value: Value) {
         *document = Value::Mapping(Mapping::new());
     }
     if let Value::Mapping(mapping) = document {
-        let entry = mapping
-            .entry(Value::String(first.clone()))
-            .or_insert(Value::Null);
+        // Variables have no case; names in the file may.
+        let same = mapping
+            .keys()
+            .filter_map(Value::as_str)
+            .find(|key| key.eq_ignore_ascii_case(first))
+            .unwrap_or(first)
+            .to_owned();
+        let entry = mapping.entry(Value::String(same)).or_insert(Value::Null);
         set(entry, rest, value);
     }
 }

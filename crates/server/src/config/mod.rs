@@ -64,7 +64,13 @@ impl Default for Resolved {
 pub(crate) fn load(path: &Path) -> Result<Resolved> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
-    parse(&text, std::env::vars()).with_context(|| shown.to_string())
+    parse(&text, variables()).with_context(|| shown.to_string())
+}
+
+/// The environment, without what is no text: that is none of ours.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn parse(text: &str, variables: impl Iterator<Item = (String, String)>) -> Result<Resolved> {
@@ -190,7 +196,7 @@ pub(crate) fn redis_section(section: &Value) -> Result<RedisConfig> {
     if problems.is_empty() {
         Ok(config)
     } else {
-        bail!("{}", problems.join("\n"))
+        bail!("{}", problems.join("; "))
     }
 }
 
@@ -235,6 +241,24 @@ shutdown: {deadline: fast}
         ] {
             assert!(said.contains(expected), "{expected} is not in:\n{said}");
         }
+    }
+
+    #[test]
+    fn variables_know_no_case_and_properties_keep_their_underscores() {
+        let text = "clusters: {Main: {properties: {bootstrap.servers: 'a:1'}}}\nredis: {cluster: \
+                    Main}";
+        let variables = [
+            (
+                "BARNABAS_CLUSTERS__MAIN__PROPERTIES__BOOTSTRAP_SERVERS",
+                "b:2",
+            ),
+            ("BARNABAS_CLUSTERS__MAIN__PROPERTIES__LOG_LEVEL", "7"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let resolved = parse(text, variables.into_iter()).unwrap();
+        let common = &resolved.cluster.common;
+        assert_eq!(common.get("bootstrap.servers"), Some("b:2"));
+        assert_eq!(common.get("log_level"), Some("7"));
     }
 
     #[test]
@@ -284,8 +308,12 @@ shutdown: {deadline: fast}
         for key in keys::KEYS {
             let path = key.path.replace('*', "default");
             // What is off unless given stands in a comment.
-            let commented = key.default == "none"
-                && text.contains(&format!("# {}:", path.rsplit('.').next().unwrap()));
+            let last = format!("{}:", path.rsplit('.').next().unwrap());
+            let is_shown = |line: &str| {
+                let rest = line.trim_start().strip_prefix('#');
+                rest.is_some_and(|rest| rest.trim_start().starts_with(&last))
+            };
+            let commented = key.default == "none" && text.lines().any(is_shown);
             assert!(
                 document.has(&path) || commented,
                 "{path} is not in the example"
