@@ -15,7 +15,7 @@
 //! - `dispatch`: groups for many short requests that acknowledge message by
 //!   message;
 //! - `acks`: acknowledgements message by message, in any order;
-//! - `admin`: topics and offsets;
+//! - `admin`: topics, offsets of groups, members of groups;
 //! - `proxies`: clusters by name, for Kafka-Pixy's users;
 //! - `embedded`: a cluster in memory, for trying things out;
 //! - `error`: everything that can go wrong;
@@ -37,7 +37,10 @@ mod properties;
 mod proxies;
 
 pub use acks::{AckPolicy, Acked, Due, MalformedAcks, Snapshot, Tracker};
-pub use admin::{Admin, TopicDescription};
+pub use admin::{
+    Admin, GroupDescription, GroupOffset, MemberDescription, NewGroupOffset, PartitionDescription,
+    TopicDescription,
+};
 pub use cluster::{Cluster, ClusterConfig};
 pub use consumer::{Closing, Consumer, Position};
 pub use dispatch::{

@@ -1,5 +1,24 @@
-//! Administration of topics.
+//! Administration: topics, what groups have committed, who is in them.
+//!
+//! - `clients`: the librdkafka clients behind it and the threads that wait for
+//!   them;
+//! - `topics`, `offsets`, `groups`: one file per subject;
+//! - `protocol`: what members of groups tell each other, as bytes.
+//!
+//! Everything goes through `rdkafka`. What it cannot do is said at the method
+//! that would need it.
 
+mod clients;
+mod groups;
+mod offsets;
+mod protocol;
+mod topics;
+
+pub use groups::{GroupDescription, MemberDescription};
+pub use offsets::{GroupOffset, NewGroupOffset};
+pub use topics::PartitionDescription;
+
+use self::clients::Clients;
 use crate::error::{Error, KafkaError};
 use crate::properties::Properties;
 use rdkafka::ClientConfig;
@@ -20,10 +39,16 @@ pub struct TopicDescription {
     pub partitions: Vec<i32>,
 }
 
-/// Creates, deletes and describes topics. One librdkafka client; calls that
+/// Creates, deletes and describes topics; reads and sets what groups have
+/// committed; tells who is in them. Joins no group and creates no topic but
+/// by [`Admin::create_topic`].
+///
+/// One librdkafka client, a second one from the first question on that needs
+/// it, and one more during each call about the offsets of a group. Calls that
 /// are `async` may be cancelled, the request itself is not taken back.
 pub struct Admin {
     client: AdminClient<DefaultClientContext>,
+    clients: Clients,
 }
 
 impl Admin {
@@ -34,6 +59,7 @@ impl Admin {
         }
         Ok(Self {
             client: config.create().map_err(convert)?,
+            clients: Clients::new(properties),
         })
     }
 
@@ -125,7 +151,12 @@ fn first(results: Vec<rdkafka::admin::TopicResult>) -> Result<(), Error> {
 }
 
 fn convert(error: RdkafkaError) -> Error {
-    match error.rdkafka_error_code() {
+    let code = match error {
+        // `rdkafka` does not count this as a code.
+        RdkafkaError::AdminOp(code) => Some(code),
+        _ => error.rdkafka_error_code(),
+    };
+    match code {
         Some(code) => KafkaError::from_code(code).into(),
         None => Error::Client {
             reason: error.to_string(),
