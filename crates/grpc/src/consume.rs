@@ -102,3 +102,41 @@ fn reply(message: &Delivered, has_headers: bool) -> ConsRs {
         headers,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use barnabas_engine::ConsumedRecord;
+    use bytes::Bytes;
+    use std::sync::Arc;
+
+    #[test]
+    fn header_names_that_are_not_utf8_are_replaced() {
+        let record = ConsumedRecord {
+            key: None,
+            value: None,
+            headers: vec![
+                (
+                    Bytes::from_static(b"a\xffb"),
+                    Some(Bytes::from_static(b"\xff")),
+                ),
+                (Bytes::from_static(b"null"), None),
+            ],
+            timestamp: None,
+        };
+        let message = Delivered {
+            partition: 1,
+            offset: 2,
+            record: Arc::new(record),
+        };
+        let reply = reply(&message, true);
+        assert_eq!((reply.partition, reply.offset), (1, 2));
+        assert!(reply.key_undefined && reply.key_value.is_empty() && reply.message.is_empty());
+        let headers: Vec<_> = reply
+            .headers
+            .iter()
+            .map(|header| (&*header.key, &*header.value))
+            .collect();
+        assert_eq!(headers, [("a\u{fffd}b", &b"\xff"[..]), ("null", b"")]);
+    }
+}

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 /// Between two lines of the log: a cluster that is down fails every message.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The longest name that a topic can have; a client may send a mebibyte.
+const LONGEST_NAME: usize = 249;
+
 /// Counts them for the log, which is the only one to hear of them.
 #[derive(Default)]
 pub(crate) struct Lost {
@@ -29,6 +32,7 @@ impl Lost {
             state.said = Some(Instant::now());
             std::mem::take(&mut state.unsaid)
         };
+        let topic: String = topic.chars().take(LONGEST_NAME).collect();
         tracing::warn!(
             component = "grpc",
             topic,

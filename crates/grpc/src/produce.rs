@@ -4,8 +4,9 @@ use crate::errors;
 use crate::lost::Lost;
 use crate::proto::{ProdRq, ProdRs};
 use crate::proxies::Proxies;
-use barnabas_engine::Record;
+use barnabas_engine::{Error, ErrorCode, Record, Submitted};
 use std::sync::Arc;
+use std::time::Duration;
 use tonic::Status;
 
 /// The reply in async mode.
@@ -13,6 +14,15 @@ const QUEUED: ProdRs = ProdRs {
     partition: -1,
     offset: -1,
 };
+
+/// Before a full queue is tried again.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Callers wait for room in the producer's queue (contract,
+/// `consume-and-ack.md`, section 12, `producer.channel_buffer_size`).
+fn is_full(submitted: &Result<Submitted, Error>) -> bool {
+    matches!(submitted, Err(Error::Kafka { error }) if error.is(ErrorCode::QueueFull))
+}
 
 pub(crate) async fn produce(
     proxies: &Proxies,
@@ -42,10 +52,25 @@ pub(crate) async fn produce(
         .iter()
         .map(|header| (&*header.key, Some(&*header.value)))
         .collect();
-    // Before anything is awaited: messages of one connection keep their order.
-    let submitted = proxy
-        .producer
-        .submit(&request.topic, None, record, &headers, None);
+    let hand_over = || {
+        proxy
+            .producer
+            .submit(&request.topic, None, record, &headers, None)
+    };
+    let mut submitted = hand_over();
+    if is_full(&submitted) {
+        // One looks for room, the others stand behind it: a crowd of them
+        // would take the processor from those who make room.
+        let _turn = proxies.room(&request.cluster).await;
+        submitted = hand_over();
+        while is_full(&submitted) {
+            if proxies.is_stopping() {
+                return Err(errors::shutting_down());
+            }
+            tokio::time::sleep(PAUSE).await;
+            submitted = hand_over();
+        }
+    }
     if !request.async_mode {
         let delivered = match submitted {
             Ok(submitted) => submitted.delivered().await,

@@ -1,8 +1,8 @@
 //! The gRPC front end against real brokers, through a client made from the same proto file.
 //!
 //! `producing`, `consuming`, `acks`: what the methods do. `refusals`: every code and text.
-//! `hanging_up`: clients that go away lose nothing. `stopping`: the end.
-//! `generated`: the committed code. `support`, `raw`: what they have in common.
+//! `hanging_up`: clients that go away lose nothing. `stopping`: the end. `libraries`: gRPC of
+//! Python. `generated`: the committed code. `support`, `raw`: what they have in common.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,6 +16,7 @@ mod acks;
 mod consuming;
 mod generated;
 mod hanging_up;
+mod libraries;
 mod producing;
 mod raw;
 mod refusals;

@@ -164,6 +164,33 @@ async fn clusters_have_names_and_one_is_the_default() {
     }
 }
 
+/// Callers wait for room in the producer's queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_refuses_nobody() {
+    let gateway = Gateway::with(|options| {
+        options
+            .producer
+            .set("queue.buffering.max.messages", "10")
+            .set("linger.ms", "20");
+    });
+    let client = gateway.client().await;
+    let topic = new_topic("full", 1);
+    let producing: Vec<_> = (0..200)
+        .map(|number| {
+            let mut client = client.clone();
+            let request = ProdRq {
+                async_mode: number % 2 == 0,
+                ..message(&topic, &number.to_string())
+            };
+            tokio::spawn(async move { client.produce(request).await })
+        })
+        .collect();
+    for produced in producing {
+        produced.await.unwrap().unwrap();
+    }
+    assert_eq!(records(&topic, 200).await.len(), 200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_is_away_times_out() {
     let gateway = Gateway::with(|options| options.brokers = "127.0.0.1:9".to_owned());

@@ -22,6 +22,7 @@ pub(crate) type Client = KafkaPixyClient<Channel>;
 /// What a test changes of its front end.
 pub(crate) struct Options {
     pub(crate) brokers: String,
+    pub(crate) producer: Properties,
     pub(crate) dispatch: DispatchConfig,
     pub(crate) is_consuming_disabled: bool,
     pub(crate) has_headers: bool,
@@ -31,6 +32,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             brokers: shared().bootstrap_servers(),
+            producer: Properties::new(),
             dispatch: DispatchConfig {
                 long_polling: Duration::from_secs(1),
                 commit_interval: Duration::from_millis(100),
@@ -76,7 +78,7 @@ impl Gateway {
         let cluster = Cluster::open(config).unwrap();
         let dispatcher = Dispatcher::start(&cluster, options.dispatch, &Properties::new()).unwrap();
         let proxy = Proxy {
-            producer: cluster.producer(&Properties::new()).unwrap(),
+            producer: cluster.producer(&options.producer).unwrap(),
             dispatcher: dispatcher.clone(),
             is_consuming_disabled: options.is_consuming_disabled,
             has_headers: options.has_headers,
