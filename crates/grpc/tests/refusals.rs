@@ -221,6 +221,26 @@ async fn requests_have_a_limit_and_messages_a_lower_one() {
     assert_eq!(shared().read_all(&topic).unwrap().len(), 1);
 }
 
+/// 36 bytes, key and value; with headers librdkafka counts a few bytes less than the contract.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_message() {
+    let gateway = Gateway::start();
+    let mut client = gateway.client().await;
+    let topic = new_topic("largest", 1);
+    let request = |length: usize| ProdRq {
+        topic: topic.clone(),
+        key_value: "foo".into(),
+        message: "x".repeat(length).into(),
+        ..ProdRq::default()
+    };
+    client.produce(request(999_961)).await.unwrap();
+    assert_refused(
+        client.produce(request(999_962)).await,
+        Code::Internal,
+        "kafka server: Message was too large, server rejected it to avoid allocation error.",
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn deadlines_are_kept() {
     let gateway = Gateway::with(|options| {
