@@ -56,6 +56,6 @@ pub use producer::{
 };
 pub use properties::Properties;
 pub use proxies::{
-    HEADERS_UNSUPPORTED, Proxies, Proxy, TOO_MANY_REQUESTS, UnknownProxy, sarama_text,
-    sarama_text_of,
+    CONSUMING_DISABLED, HEADERS_UNSUPPORTED, Proxies, Proxy, ProxyOptions, SHUTTING_DOWN,
+    TOO_MANY_REQUESTS, UnknownProxy, sarama_text, sarama_text_of,
 };

@@ -10,7 +10,6 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -33,18 +32,10 @@ pub enum Listener {
 /// What all requests share.
 pub(crate) struct Shared {
     pub(crate) proxies: Arc<Proxies>,
-    is_stopping: AtomicBool,
-}
-
-impl Shared {
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.is_stopping.load(Ordering::Acquire)
-    }
 }
 
 /// A running HTTP front end.
 pub struct Server {
-    shared: Arc<Shared>,
     stop: watch::Sender<bool>,
     acceptors: Vec<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
@@ -57,10 +48,7 @@ impl Server {
     /// # Errors
     /// Listeners that cannot be made non-blocking or registered.
     pub fn start(listeners: Vec<Listener>, proxies: Arc<Proxies>) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            proxies,
-            is_stopping: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared { proxies });
         let (stop, stopped) = watch::channel(false);
         let mut addresses = Vec::new();
         let mut acceptors = Vec::new();
@@ -87,7 +75,6 @@ impl Server {
             });
         }
         Ok(Self {
-            shared,
             stop,
             acceptors,
             addresses,
@@ -99,14 +86,9 @@ impl Server {
         &self.addresses
     }
 
-    /// From now on nothing is produced or consumed; everything else goes on.
-    pub fn refuse_messages(&self) {
-        self.shared.is_stopping.store(true, Ordering::Release);
-    }
-
     /// Stops accepting and lets running requests end, five seconds at most.
+    /// [`Proxies::refuse_work`] comes first.
     pub async fn stop(self) {
-        self.refuse_messages();
         self.stop.send_replace(true);
         for acceptor in self.acceptors {
             let _ = acceptor.await;

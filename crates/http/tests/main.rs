@@ -8,6 +8,7 @@
     reason = "a test says what it expects"
 )]
 
+mod administration;
 mod consuming;
 mod producing;
 mod support;

@@ -142,7 +142,7 @@ async fn what_cannot_be_produced_is_refused() {
     let unknown = format!("/clusters/other{path}");
     let text = "proxy `other` does not exist";
     gateway.post(&unknown, TEXT, "x").await.is_error(400, text);
-    gateway.server.refuse_messages();
+    gateway.proxies.refuse_work();
     refused(TEXT, "x")
         .await
         .is_error(503, "service is shutting down");

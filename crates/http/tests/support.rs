@@ -2,6 +2,7 @@
 
 use barnabas_engine::{
     Cluster, ClusterConfig, DispatchConfig, Dispatcher, InitialOffset, Properties, Proxies, Proxy,
+    ProxyOptions,
 };
 use barnabas_http::{Listener, Server};
 use barnabas_testkit::{self as testkit, shared};
@@ -40,6 +41,7 @@ impl Default for Changes {
 pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     pub(crate) server: Server,
+    pub(crate) proxies: Arc<Proxies>,
     pub(crate) client: reqwest::Client,
 }
 
@@ -54,13 +56,13 @@ pub(crate) fn start(changes: Changes, unix: Option<&Path>) -> Gateway {
         .set("partitioner", "fnv1a_random")
         .set("topic.metadata.propagation.max.ms", "2000");
     let cluster = Cluster::open(config).unwrap();
-    let proxy = Proxy {
-        producer: cluster.producer(&Properties::new()).unwrap(),
-        dispatcher: Dispatcher::start(&cluster, changes.dispatch, &Properties::new()).unwrap(),
+    let dispatcher = Dispatcher::start(&cluster, changes.dispatch, &Properties::new()).unwrap();
+    let options = ProxyOptions {
         is_consuming_disabled: changes.is_consuming_disabled,
         has_headers: changes.has_headers,
         max_message_bytes: 1_000_000,
     };
+    let proxy = Proxy::new(&cluster, dispatcher, options).unwrap();
     let proxies = Proxies::new(
         "main".to_owned(),
         BTreeMap::from([("main".to_owned(), proxy)]),
@@ -71,10 +73,12 @@ pub(crate) fn start(changes: Changes, unix: Option<&Path>) -> Gateway {
         let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
         listeners.push(Listener::Unix(listener));
     }
-    let server = Server::start(listeners, Arc::new(proxies.unwrap())).unwrap();
+    let proxies = Arc::new(proxies.unwrap());
+    let server = Server::start(listeners, Arc::clone(&proxies)).unwrap();
     Gateway {
         address: server.addresses()[0],
         server,
+        proxies,
         client: reqwest::Client::new(),
     }
 }

@@ -37,7 +37,7 @@ async fn routes_answer_as_the_old_system() {
     let moved = moved.send().await.unwrap();
     assert_eq!(moved.status(), 301);
     assert_eq!(moved.headers()["location"], "/topics/t/messages?group=g");
-    gateway.server.refuse_messages();
+    gateway.proxies.refuse_work();
     let text = "service is shutting down";
     let path = "/topics/t/messages?group=g";
     gateway.get(path).await.is_error(503, text);

@@ -5,6 +5,7 @@ use super::{Admin, convert, protocol};
 use crate::error::Error;
 use rdkafka::consumer::Consumer;
 use rdkafka::groups::{GroupInfo, GroupMemberInfo};
+use std::collections::BTreeMap;
 
 /// The type of protocol that consumers speak; Kafka Connect's workers, for
 /// instance, form groups of other types.
@@ -20,6 +21,39 @@ pub struct GroupDescription {
     pub state: String,
     /// Its members, by client id and member id.
     pub members: Vec<MemberDescription>,
+}
+
+impl GroupDescription {
+    /// Who holds which partitions of a topic, ascending. A member goes by its
+    /// client id unless another one of the group has the same (contract,
+    /// `consume-and-ack.md`, section 9).
+    pub fn consumers_of(&self, topic: &str) -> BTreeMap<&str, Vec<i32>> {
+        let mut consumers = BTreeMap::new();
+        for member in &self.members {
+            let held = member.assigned.iter().filter(|(own, _)| own == topic);
+            let partitions: Vec<i32> = held.map(|(_, partition)| *partition).collect();
+            if partitions.is_empty() {
+                continue;
+            }
+            let same = self
+                .members
+                .iter()
+                .filter(|other| other.client_id == member.client_id);
+            let name = match same.count() {
+                1 => &member.client_id,
+                _ => &member.member_id,
+            };
+            consumers.insert(name.as_str(), partitions);
+        }
+        consumers
+    }
+
+    /// Whether a member subscribes to a topic.
+    pub fn subscribes_to(&self, topic: &str) -> bool {
+        self.members
+            .iter()
+            .any(|member| member.topics.iter().any(|own| own == topic))
+    }
 }
 
 /// A member of a group of consumers.

@@ -3,6 +3,7 @@
 use super::clients::{Client, Deadline, patiently};
 use super::topics::one_topic;
 use super::{Admin, convert};
+use crate::acks::Acked;
 use crate::error::{Error, ErrorCode, KafkaError};
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -10,6 +11,8 @@ use std::collections::BTreeMap;
 
 /// What a group has committed on a partition that it has not committed on.
 const NOTHING: i64 = -1;
+/// Stands for the oldest message.
+const OLDEST: i64 = -2;
 
 /// How far a group is on a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +28,30 @@ pub struct GroupOffset {
     pub committed: i64,
     /// The text that was committed with it; empty if none.
     pub metadata: String,
+}
+
+impl GroupOffset {
+    /// How many offsets the partition spans.
+    pub fn count(&self) -> i64 {
+        self.end - self.begin
+    }
+
+    /// How far the group is behind: 0 if it has committed nothing, everything
+    /// if it is to begin with the oldest; negative beyond the end.
+    pub fn lag(&self) -> i64 {
+        match self.committed {
+            NOTHING => 0,
+            OLDEST => self.count(),
+            committed => self.end - committed,
+        }
+    }
+
+    /// The acknowledged ranges above the committed offset, as people read
+    /// them; `None` if the metadata names none.
+    pub fn sparse_acks(&self) -> Option<String> {
+        let acked = Acked::decode(self.committed, &self.metadata, self.end).ok()?;
+        Some(acked.shown()).filter(|shown| !shown.is_empty())
+    }
 }
 
 /// A position to commit for a group.

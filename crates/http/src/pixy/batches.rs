@@ -1,12 +1,10 @@
 //! `POST /topics/<t>/batches`: many messages in one request (contract, B4).
 
 use super::Call;
-use super::produce::{ReadError, read, submit};
+use super::produce::{ReadError, read};
 use crate::parameters::refused;
 use crate::reply::{self, Reply};
-use barnabas_engine::{
-    Error, ErrorCode, HEADERS_UNSUPPORTED, KafkaError, Record, Submitted, sarama_text_of,
-};
+use barnabas_engine::{HEADERS_UNSUPPORTED, Record, Submitted, sarama_text_of};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hyper::StatusCode;
@@ -85,19 +83,19 @@ async fn hand_over(call: &Call<'_>, topic: &str, entry: &Entry) -> Result<Submit
         let part = format!("header: {}", header.key);
         headers.push((header.key.as_str(), decode(&part, &header.value)?));
     }
-    if !headers.is_empty() && !call.proxy.has_headers {
+    if !headers.is_empty() && !call.proxy.options.has_headers {
         return Err(HEADERS_UNSUPPORTED.to_owned());
     }
     let headers: Vec<(&str, Option<&[u8]>)> = headers
         .iter()
         .map(|(name, value)| (*name, value.as_deref()))
         .collect();
-    let (key, value) = (key.as_deref(), value.as_deref());
-    if call.proxy.message_size(key, value, &headers) > call.proxy.max_message_bytes {
-        let error = Error::from(KafkaError::from_code(ErrorCode::MessageSizeTooLarge));
-        return Err(sarama_text_of(&error));
-    }
-    submit(call, topic, Record { key, value }, &headers)
+    let record = Record {
+        key: key.as_deref(),
+        value: value.as_deref(),
+    };
+    call.proxy
+        .submit(&call.shared.proxies, topic, record, &headers)
         .await
         .map_err(|error| sarama_text_of(&error))
 }

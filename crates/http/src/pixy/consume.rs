@@ -3,7 +3,9 @@
 use super::Call;
 use crate::parameters::refused;
 use crate::reply::{self, Reply};
-use barnabas_engine::{AckMode, Consume, ConsumeError, Delivered, TOO_MANY_REQUESTS};
+use barnabas_engine::{
+    AckMode, CONSUMING_DISABLED, Consume, ConsumeError, Delivered, TOO_MANY_REQUESTS,
+};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -20,10 +22,10 @@ pub(super) async fn run(call: Call<'_>, topic: &str) -> Result<Reply, Box<Reply>
         Some(0) => return Err(refused("bad max: [0]")),
         max => max.and_then(|max| usize::try_from(max).ok()),
     };
-    if call.proxy.is_consuming_disabled {
+    if call.proxy.options.is_consuming_disabled {
         return Ok(reply::error(
             StatusCode::SERVICE_UNAVAILABLE,
-            "service is disabled by configuration",
+            CONSUMING_DISABLED,
         ));
     }
     call.refuse_if_stopping()?;
@@ -57,7 +59,12 @@ pub(super) async fn run(call: Call<'_>, topic: &str) -> Result<Reply, Box<Reply>
         Ok(deliveries) => deliveries,
         Err(error) => return Ok(failed(&error)),
     };
-    let shown: Vec<Value> = deliveries.messages().iter().map(show).collect();
+    let has_headers = call.proxy.options.has_headers;
+    let shown: Vec<Value> = deliveries
+        .messages()
+        .iter()
+        .map(|message| show(message, has_headers))
+        .collect();
     Ok(match (max, shown.first()) {
         (None, Some(only)) => reply::json_of(deliveries, only),
         _ => reply::json_of(deliveries, &shown),
@@ -79,12 +86,14 @@ fn failed(error: &ConsumeError) -> Reply {
     reply::error(status, text)
 }
 
-fn show(message: &Delivered) -> Value {
+fn show(message: &Delivered, has_headers: bool) -> Value {
     let base64 = |bytes: &Option<Bytes>| bytes.as_ref().map(|bytes| BASE64_STANDARD.encode(bytes));
     let record = &message.record;
     let headers: Vec<Value> = record
         .headers
         .iter()
+        // Those below 0.11 have none.
+        .filter(|_| has_headers)
         .map(|(name, value)| {
             let value = value.clone().unwrap_or_default();
             json!({"key": String::from_utf8_lossy(name), "value": BASE64_STANDARD.encode(value)})

@@ -3,12 +3,15 @@
 mod acks;
 mod batches;
 mod consume;
+mod consumers;
+mod offsets;
 mod produce;
+mod topics;
 
 use crate::parameters::{Parameters, decode};
 use crate::reply::{self, Reply};
 use crate::server::Shared;
-use barnabas_engine::Proxy;
+use barnabas_engine::{Proxy, SHUTTING_DOWN};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::{Method, Request, StatusCode};
@@ -24,6 +27,10 @@ enum Resource {
     Messages(String),
     Acks(String),
     Batches(String),
+    Offsets(String),
+    Consumers(String),
+    Topics,
+    Topic(String),
 }
 
 /// A cluster (empty: the default one) and what of it.
@@ -72,7 +79,9 @@ pub(crate) async fn answer(shared: &Shared, request: Request<Incoming>) -> Reply
             return reply::with_body(StatusCode::OK, "text/plain; charset=utf-8", "pong");
         }
         (Resource::Messages(_), &Method::GET | &Method::POST)
-        | (Resource::Acks(_) | Resource::Batches(_), &Method::POST) => true,
+        | (Resource::Acks(_) | Resource::Batches(_), &Method::POST)
+        | (Resource::Offsets(_), &Method::GET | &Method::POST)
+        | (Resource::Consumers(_) | Resource::Topics | Resource::Topic(_), &Method::GET) => true,
         _ => false,
     };
     if !is_allowed {
@@ -97,6 +106,11 @@ pub(crate) async fn answer(shared: &Shared, request: Request<Incoming>) -> Reply
         (Resource::Messages(topic), _) => consume::run(call, &topic).await,
         (Resource::Acks(topic), _) => acks::run(call, &topic).await,
         (Resource::Batches(topic), _) => batches::run(call, &topic).await,
+        (Resource::Offsets(topic), &Method::POST) => offsets::write(call, &topic).await,
+        (Resource::Offsets(topic), _) => offsets::read(&call, &topic).await,
+        (Resource::Consumers(topic), _) => consumers::run(&call, &topic).await,
+        (Resource::Topics, _) => topics::list(&call).await,
+        (Resource::Topic(topic), _) => topics::one(&call, &topic).await,
         (Resource::Ping, _) => Ok(reply::empty(StatusCode::OK)),
     };
     result.unwrap_or_else(|refused| *refused)
@@ -116,7 +130,7 @@ impl Call<'_> {
     }
 
     fn refuse_if_stopping(&self) -> Result<(), Box<Reply>> {
-        if self.shared.is_stopping() {
+        if self.shared.proxies.is_stopping() {
             return Err(stopping());
         }
         Ok(())
@@ -124,10 +138,7 @@ impl Call<'_> {
 }
 
 fn stopping() -> Box<Reply> {
-    Box::new(reply::error(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "service is shutting down",
-    ))
+    Box::new(reply::error(StatusCode::SERVICE_UNAVAILABLE, SHUTTING_DOWN))
 }
 
 fn find(path: &str) -> Found {
@@ -161,6 +172,11 @@ fn find(path: &str) -> Found {
         ["topics", topic, "messages"] => Resource::Messages((*topic).to_owned()),
         ["topics", topic, "acks"] => Resource::Acks((*topic).to_owned()),
         ["topics", topic, "batches"] => Resource::Batches((*topic).to_owned()),
+        ["topics", topic, "offsets"] => Resource::Offsets((*topic).to_owned()),
+        ["topics", topic, "consumers"] => Resource::Consumers((*topic).to_owned()),
+        ["topics", ""] => return Found::Nowhere,
+        ["topics", topic] => Resource::Topic((*topic).to_owned()),
+        ["topics"] => Resource::Topics,
         _ => return Found::Nowhere,
     };
     Found::Target((cluster.to_owned(), resource))
@@ -184,6 +200,7 @@ mod tests {
             "/topics/t/messages/",
             "/topics/t/message",
             "/clusters/c",
+            "/topics/",
             "/clusters/c/_ping",
             "/_ping/",
         ] {

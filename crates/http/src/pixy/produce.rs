@@ -3,9 +3,7 @@
 use super::Call;
 use crate::parameters::{Parameters, refused};
 use crate::reply::{self, Reply};
-use barnabas_engine::{
-    Error, ErrorCode, HEADERS_UNSUPPORTED, KafkaError, Record, Submitted, sarama_text_of,
-};
+use barnabas_engine::{Error, ErrorCode, HEADERS_UNSUPPORTED, KafkaError, Record, sarama_text_of};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -14,14 +12,11 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, HeaderMap};
 use hyper::{StatusCode, Version};
 use serde_json::json;
-use std::time::Duration;
 
 /// What a body may have beyond the largest message.
 const SURPLUS: usize = 64 << 10;
 /// Headers that become headers of the record.
 const HEADER_PREFIX: &str = "x-kafka-";
-/// Pause before a message that found no room is handed over again.
-const FULL_PAUSE: Duration = Duration::from_millis(5);
 
 /// A header of a record: name and value.
 pub(super) type RecordHeader = (String, Vec<u8>);
@@ -42,7 +37,7 @@ pub(super) async fn run(mut call: Call<'_>, topic: &str) -> Result<Reply, Box<Re
     if !has_length && !is_framed {
         return Err(refused("missing Content-Length header"));
     }
-    let limit = call.proxy.max_message_bytes + SURPLUS;
+    let limit = call.proxy.options.max_message_bytes + SURPLUS;
     let limit = if is_form { limit * 3 } else { limit };
     let body = match read(call.request.body_mut(), limit).await {
         Ok(body) => body,
@@ -67,21 +62,18 @@ pub(super) async fn run(mut call: Call<'_>, topic: &str) -> Result<Reply, Box<Re
         .iter()
         .map(|(name, value)| (name.as_str(), Some(value.as_slice())))
         .collect();
-    if !headers.is_empty() && !call.proxy.has_headers {
+    if !headers.is_empty() && !call.proxy.options.has_headers {
         return match is_sync {
             true => Err(refused(HEADERS_UNSUPPORTED)),
             false => Ok(dropped(topic, HEADERS_UNSUPPORTED)),
         };
     }
-    let size = call.proxy.message_size(key, Some(value), &headers);
-    if size > call.proxy.max_message_bytes {
-        return Ok(too_large(is_sync));
-    }
     let record = Record {
         key,
         value: Some(value),
     };
-    match submit(&call, topic, record, &headers).await {
+    let proxies = &call.shared.proxies;
+    match call.proxy.submit(proxies, topic, record, &headers).await {
         Ok(submitted) if is_sync => match submitted.delivered().await {
             Ok(place) => Ok(reply::json(
                 StatusCode::OK,
@@ -95,32 +87,11 @@ pub(super) async fn run(mut call: Call<'_>, topic: &str) -> Result<Reply, Box<Re
     }
 }
 
-/// Hands a record over; one that finds no room waits for it.
-pub(super) async fn submit(
-    call: &Call<'_>,
-    topic: &str,
-    record: Record<'_>,
-    headers: &[(&str, Option<&[u8]>)],
-) -> Result<Submitted, Error> {
-    let full = KafkaError::from_code(ErrorCode::QueueFull);
-    loop {
-        match call
-            .proxy
-            .producer
-            .submit(topic, None, record, headers, None)
-        {
-            Err(Error::Kafka { error }) if error == full => {
-                tokio::time::sleep(FULL_PAUSE).await;
-            }
-            result => return result,
-        }
-    }
-}
-
 /// The reply to an error of Kafka.
 pub(super) fn failed(error: &Error) -> Reply {
     let status = match error {
         Error::Kafka { error } if error.is_unknown_topic() => StatusCode::NOT_FOUND,
+        Error::Closed => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     reply::error(status, sarama_text_of(error))

@@ -4,7 +4,9 @@
 use super::duration::GoDuration;
 use super::flags::Flags;
 use anyhow::{Context as _, Result, bail};
-use barnabas_engine::{AckPolicy, ClusterConfig, DispatchConfig, InitialOffset, Properties};
+use barnabas_engine::{
+    AckPolicy, ClusterConfig, DispatchConfig, InitialOffset, Properties, ProxyOptions,
+};
 use serde::Deserialize;
 use serde_norway::{Mapping, Value};
 use std::collections::BTreeMap;
@@ -268,9 +270,7 @@ pub(super) struct ResolvedCluster {
     pub(super) name: String,
     pub(super) cluster: ClusterConfig,
     pub(super) dispatch: DispatchConfig,
-    pub(super) is_consuming_disabled: bool,
-    pub(super) has_headers: bool,
-    pub(super) max_message_bytes: usize,
+    pub(super) options: ProxyOptions,
     pub(super) dial_timeout: Duration,
     pub(super) shutdown_timeout: Duration,
 }
@@ -441,9 +441,11 @@ impl Cluster {
                 },
                 dead_letter_topic: consumer.dead_letter_topic.clone(),
             },
-            is_consuming_disabled: consumer.disabled,
-            has_headers: has_headers(&self.kafka.version)?,
-            max_message_bytes: count(self.producer.max_message_bytes),
+            options: ProxyOptions {
+                is_consuming_disabled: consumer.disabled,
+                has_headers: has_headers(&self.kafka.version)?,
+                max_message_bytes: count(self.producer.max_message_bytes),
+            },
             dial_timeout: self.net.dial_timeout.0,
             shutdown_timeout: self.producer.shutdown_timeout.0,
         })
@@ -706,7 +708,7 @@ mod tests {
             Some("fnv1a_random")
         );
         assert_eq!(cluster.dispatch.acks.max_retries, None);
-        assert!(cluster.has_headers);
+        assert!(cluster.options.has_headers);
     }
 
     #[test]
@@ -726,7 +728,7 @@ mod tests {
         );
         assert_eq!(cluster.dispatch.acks.timeout, Duration::from_secs(90));
         assert_eq!(cluster.dispatch.acks.max_retries, Some(3));
-        assert!(!cluster.has_headers);
+        assert!(!cluster.options.has_headers);
         let mut warnings = resolved.warnings;
         warnings.sort();
         assert_eq!(

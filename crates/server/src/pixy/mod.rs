@@ -104,14 +104,8 @@ async fn serve(resolved: Resolved) -> Result<()> {
         let cluster = Cluster::open(own.cluster).map_err(problem)?;
         let dispatcher = Dispatcher::start(&cluster, own.dispatch, &Properties::new());
         let dispatcher = dispatcher.map_err(problem)?;
-        let producer = cluster.producer(&Properties::new()).map_err(problem)?;
-        let proxy = Proxy {
-            producer: producer.clone(),
-            dispatcher: dispatcher.clone(),
-            is_consuming_disabled: own.is_consuming_disabled,
-            has_headers: own.has_headers,
-            max_message_bytes: own.max_message_bytes,
-        };
+        let proxy = Proxy::new(&cluster, dispatcher.clone(), own.options).map_err(problem)?;
+        let producer = proxy.producer.clone();
         proxies.insert(own.name.clone(), proxy);
         reachable.push((own.name, own.dial_timeout, producer));
         running.push(Running {
@@ -122,10 +116,19 @@ async fn serve(resolved: Resolved) -> Result<()> {
     }
     wait_for_any(reachable).await?;
     let listeners = listen(&resolved.tcp_addr, &resolved.unix_addr)?;
-    let server = Server::start(
-        listeners,
-        Arc::new(Proxies::new(resolved.default_cluster, proxies)?),
-    )?;
+    let proxies = Arc::new(Proxies::new(resolved.default_cluster, proxies)?);
+    let grpc = match resolved.grpc_addr.as_str() {
+        "" => None,
+        address => {
+            let listener = gateway::bind(&go_address(address))
+                .context("failed to start gRPC server: failed to create listener")?;
+            Some(barnabas_grpc::Server::start(
+                listener,
+                Arc::clone(&proxies),
+            )?)
+        }
+    };
+    let server = Server::start(listeners, Arc::clone(&proxies))?;
     for address in server.addresses() {
         tracing::info!(component = "server", "Listening on {address}");
     }
@@ -134,7 +137,7 @@ async fn serve(resolved: Resolved) -> Result<()> {
     }
     signals.next().await;
     tracing::info!(component = "server", "Signal received: draining");
-    server.refuse_messages();
+    proxies.refuse_work();
     let (hurry, hurried) = tokio::sync::watch::channel(false);
     tokio::spawn(async move {
         signals.next().await;
@@ -162,7 +165,12 @@ async fn serve(resolved: Resolved) -> Result<()> {
         });
     }
     while stopping.join_next().await.is_some() {}
-    server.stop().await;
+    let grpc_stopped = async {
+        if let Some(grpc) = grpc {
+            grpc.stop().await;
+        }
+    };
+    tokio::join!(server.stop(), grpc_stopped);
     if !resolved.unix_addr.is_empty() {
         let _ = std::fs::remove_file(&resolved.unix_addr);
     }
@@ -205,12 +213,7 @@ async fn wait_for_any(clusters: Vec<(String, Duration, barnabas_engine::Producer
 fn listen(tcp: &str, unix: &str) -> Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     if !tcp.is_empty() {
-        // Go's way to say every address.
-        let address = match tcp.strip_prefix(':') {
-            Some(port) => format!("0.0.0.0:{port}"),
-            None => tcp.to_owned(),
-        };
-        let listener = gateway::bind(&address).context(
+        let listener = gateway::bind(&go_address(tcp)).context(
             "failed to start TCP socket based HTTP API server: failed to create listener",
         )?;
         listeners.push(Listener::Tcp(listener));
@@ -221,6 +224,14 @@ fn listen(tcp: &str, unix: &str) -> Result<Vec<Listener>> {
         )?));
     }
     Ok(listeners)
+}
+
+/// Go says every address without one.
+fn go_address(address: &str) -> String {
+    match address.strip_prefix(':') {
+        Some(port) => format!("0.0.0.0:{port}"),
+        None => address.to_owned(),
+    }
 }
 
 /// A stale socket is removed; everybody may connect.
