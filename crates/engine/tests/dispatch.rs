@@ -267,6 +267,26 @@ async fn too_many_pending_messages_hold_the_others_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_markers_of_transactions_hold_up_nothing() {
+    let topic = new_topic("markers", 1);
+    let group = topic_name("markers");
+    shared()
+        .produce_in_transactions(&topic, &["a", "b", "c", "d"])
+        .unwrap();
+    let dispatcher = start(config());
+    for offset in [0, 2, 4, 6] {
+        let message = one(&dispatcher, &group, &topic, AckMode::Explicit).await;
+        assert_eq!(message.1, offset);
+    }
+    for offset in [6, 2, 0, 4] {
+        dispatcher.ack(&group, &topic, 0, offset).await.unwrap();
+    }
+    // Nobody has to ask for the last marker to be known as one.
+    is_committed(&group, &topic, 8, "").await;
+    dispatcher.stop(std::future::pending()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn acks_of_what_is_not_there_are_refused() {
     let topic = new_topic("absent", 1);
     let group = topic_name("absent");

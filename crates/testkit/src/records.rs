@@ -9,7 +9,9 @@ use rdkafka::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer,
+};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::client::{self, REQUEST_TIMEOUT};
@@ -130,6 +132,34 @@ impl Cluster {
             positions.insert(index, result.context(action)?);
         }
         Ok(positions.into_values().collect())
+    }
+
+    /// Puts values into partition 0, each in a transaction of its own: behind each record is a
+    /// marker that no consumer gets.
+    ///
+    /// # Errors
+    /// [`Error::Kafka`] with Kafka's code.
+    pub fn produce_in_transactions(&self, topic: &str, values: &[&str]) -> Result<()> {
+        let action = || format!("produce to {topic} in transactions");
+        let producer: BaseProducer = client::configuration(&self.running().reachable())
+            .set("transactional.id", topic)
+            .create()
+            .context(action)?;
+        producer
+            .init_transactions(REQUEST_TIMEOUT)
+            .context(action)?;
+        for value in values {
+            producer.begin_transaction().context(action)?;
+            let record = BaseRecord::<(), str>::to(topic).partition(0).payload(value);
+            producer
+                .send(record)
+                .map_err(|(error, _)| error)
+                .context(action)?;
+            producer
+                .commit_transaction(REQUEST_TIMEOUT)
+                .context(action)?;
+        }
+        Ok(())
     }
 
     /// All records from the beginning of the topic up to its end at the time of the call, by

@@ -469,9 +469,10 @@ impl Driver {
     fn commit(&mut self) {
         let mut parts = Vec::new();
         {
-            let state = self.group.state();
-            for (topic, found) in &state.topics {
-                for partition in found.partitions.values() {
+            let mut state = self.group.state();
+            for (topic, found) in &mut state.topics {
+                for partition in found.partitions.values_mut() {
+                    partition.see_end();
                     if let Some(snapshot) = partition.unsaved() {
                         parts.push((Arc::clone(topic), partition.id(), snapshot));
                     }

@@ -211,6 +211,19 @@ impl Partition {
         }
     }
 
+    /// Sees the end of the partition if it is next, also when nobody asks for
+    /// messages: what is before it and is none shall be committed.
+    pub(super) fn see_end(&mut self) {
+        while let Some(message) = self.next_fetched() {
+            if !KafkaError::from_raw(message.error()).is(ErrorCode::PartitionEOF) {
+                self.fetched.push_front(message);
+                return;
+            }
+            self.note_end(message.offset());
+            self.tracker.pass(message.offset());
+        }
+    }
+
     fn next_fetched(&mut self) -> Option<MessageBox> {
         if self.fetched.is_empty() && self.arrivals.has_some.swap(false, Ordering::AcqRel) {
             let taken = self.queue.take_messages(TAKEN_AT_ONCE, &mut self.fetched);
