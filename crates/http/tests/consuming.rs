@@ -5,6 +5,7 @@ use barnabas_engine::DispatchConfig;
 use barnabas_testkit::{shared, topic_name};
 use serde_json::json;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn fill(topic: &str, count: usize) {
     for number in 0..count {
@@ -186,6 +187,36 @@ async fn a_client_that_hangs_up_takes_no_message() {
     fill(&topic, 1);
     let message = gateway.consume(&topic, &format!("group={group}")).await;
     assert_eq!(message["offset"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_is_not_read_acknowledges_nothing() {
+    let gateway = gateway();
+    let topic = new_topic("unread", 1);
+    let group = topic_name("unread");
+    let large = vec![b'x'; 900_000];
+    for _ in 0..20 {
+        shared()
+            .produce(&topic, Some(0), None, Some(&large))
+            .unwrap();
+    }
+    let first = gateway
+        .consume(&topic, &format!("group={group}&noAck"))
+        .await;
+    assert_eq!(first["offset"], 0);
+    // More than the sockets hold; the client looks at its beginning and goes.
+    let mut client = tokio::net::TcpStream::connect(gateway.address)
+        .await
+        .unwrap();
+    let request =
+        format!("GET /topics/{topic}/messages?group={group}&max=19 HTTP/1.1\r\nHost: x\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut status = [0; 15];
+    client.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200 OK");
+    drop(client);
+    let next = gateway.consume(&topic, &format!("group={group}")).await;
+    assert_eq!(next["offset"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -336,11 +336,10 @@ impl Driver {
     }
 
     fn take_on(&mut self, starts: Vec<Start>) {
-        let Rebalance::Starting { protocol, .. } =
-            std::mem::replace(&mut self.rebalance, Rebalance::None)
-        else {
+        let Rebalance::Starting { protocol, .. } = self.rebalance else {
             return;
         };
+        self.rebalance = Rebalance::None;
         let policy = self.group.config().acks;
         let mut list = Partitions::new();
         {
@@ -363,12 +362,10 @@ impl Driver {
                 if start.differs {
                     partition.tracker().unsave();
                 }
-                state
-                    .topics
-                    .entry(Arc::from(start.topic))
-                    .or_insert_with(TopicState::new)
-                    .partitions
-                    .insert(start.partition, partition);
+                let name = Arc::from(start.topic);
+                let unasked = TopicState::new(&name);
+                let topic = state.topics.entry(name).or_insert(unasked);
+                topic.partitions.insert(start.partition, partition);
             }
         }
         if let Err(reason) = self.client.assign(protocol, &list) {
@@ -501,14 +498,16 @@ impl Driver {
             self.commit_has_failed(error);
             return;
         }
-        let results = event.partitions();
+        let results: HashMap<(String, i32), i32> = event
+            .partitions()
+            .positions()
+            .map(|result| ((result.topic, result.partition), result.error))
+            .collect();
         let mut failure = None;
         let mut state = self.group.state();
         for (topic, partition, snapshot) in committing.parts {
-            let result = results
-                .positions()
-                .find(|result| result.partition == partition && *result.topic == *topic);
-            match result.map_or(0, |result| result.error) {
+            let result = results.get(&(topic.to_string(), partition));
+            match result.copied().unwrap_or(0) {
                 0 => {
                     if let Some(found) = state
                         .topics

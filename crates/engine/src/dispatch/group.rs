@@ -42,6 +42,7 @@ pub(super) struct State {
 
 /// One topic of a group.
 pub(super) struct TopicState {
+    name: Arc<str>,
     waiting: VecDeque<Waiting>,
     pub(super) partitions: BTreeMap<i32, Partition>,
     /// The partition whose turn is next.
@@ -65,8 +66,9 @@ pub(super) enum Asked {
 }
 
 impl TopicState {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(name: &Arc<str>) -> Self {
         Self {
+            name: Arc::clone(name),
             waiting: VecDeque::new(),
             partitions: BTreeMap::new(),
             turn: 0,
@@ -154,11 +156,10 @@ impl Group {
         if state.has_ended {
             return Asked::Ended;
         }
-        let is_new = !state.topics.contains_key(request.topic);
-        if is_new {
-            state
-                .topics
-                .insert(Arc::from(request.topic), TopicState::new());
+        if !state.topics.contains_key(request.topic) {
+            let name = Arc::from(request.topic);
+            let topic = TopicState::new(&name);
+            state.topics.insert(name, topic);
             // To subscribe to it.
             state.has_changed = true;
             self.driver.notify_one();
@@ -166,18 +167,15 @@ impl Group {
         let State {
             topics, exhausted, ..
         } = &mut *state;
-        let Some((name, topic)) = topics
-            .iter_mut()
-            .find(|(name, _)| ***name == *request.topic)
-        else {
+        let Some(topic) = topics.get_mut(request.topic) else {
             return Asked::Ended;
         };
         topic.last_request = now;
         topic.drop_gone();
         if topic.waiting.is_empty() {
-            let messages = self.gather(name, topic, request.max, request.mode, now, exhausted);
+            let messages = self.gather(topic, request.max, request.mode, now, exhausted);
             if !messages.is_empty() {
-                let deliveries = self.deliveries(name, request.mode, messages);
+                let deliveries = self.deliveries(&topic.name, request.mode, messages);
                 return deliveries.map_or(Asked::Ended, Asked::Served);
             }
         } else if topic.waiting.len() > self.config.queued_requests {
@@ -196,7 +194,6 @@ impl Group {
     /// Up to `max` messages of a topic.
     fn gather(
         &self,
-        name: &Arc<str>,
         topic: &mut TopicState,
         max: usize,
         mode: AckMode,
@@ -212,6 +209,7 @@ impl Group {
             }
         }
         if !given_up.is_empty() {
+            let name = &topic.name;
             exhausted.extend(given_up.into_iter().map(|entry| (Arc::clone(name), entry)));
             self.driver.notify_one();
         }
@@ -238,21 +236,21 @@ impl Group {
         let State {
             topics, exhausted, ..
         } = state;
-        let Some((name, topic)) = topics.iter_mut().find(|(name, _)| ***name == *topic) else {
+        let Some(topic) = topics.get_mut(topic) else {
             return;
         };
         let now = Instant::now();
         topic.drop_gone();
         while let Some(waiting) = topic.waiting.front() {
             let (max, mode) = (waiting.max, waiting.mode);
-            let messages = self.gather(name, topic, max, mode, now, exhausted);
+            let messages = self.gather(topic, max, mode, now, exhausted);
             if messages.is_empty() {
                 return;
             }
             let Some(waiting) = topic.waiting.pop_front() else {
                 return;
             };
-            let Some(deliveries) = self.deliveries(name, mode, messages) else {
+            let Some(deliveries) = self.deliveries(&topic.name, mode, messages) else {
                 return;
             };
             // It has just gone: the messages are there for the next one.
