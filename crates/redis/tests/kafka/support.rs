@@ -416,10 +416,13 @@ pub(crate) fn fill(topic: &str, partitions: i32, count: usize) {
 
 /// The values in a topic; a set, because what is delivered at least once may be there twice.
 pub(crate) fn stored(kafka: &testkit::Cluster, topic: &str) -> BTreeSet<String> {
-    kafka
-        .read_all(topic)
-        .unwrap()
-        .iter()
-        .map(|record| record.value_text())
-        .collect()
+    let started = Instant::now();
+    loop {
+        match kafka.read_all(topic) {
+            Ok(records) => return records.iter().map(|record| record.value_text()).collect(),
+            // A broker that has just come back may not lead its partitions yet.
+            Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
