@@ -72,6 +72,7 @@ pub struct Server {
     stop_listening: watch::Sender<bool>,
     stop_threads: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
+    acceptors: Vec<tokio::task::JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
 }
 
@@ -137,21 +138,23 @@ impl Server {
                 .map_err(io("I/O thread"))?;
             threads.push(thread);
         }
+        let mut acceptors = Vec::new();
         for listener in listeners {
             listener.set_nonblocking(true).map_err(io("listener"))?;
             let listener = tokio::net::TcpListener::from_std(listener).map_err(io("listener"))?;
-            tokio::spawn(accept(
+            acceptors.push(tokio::spawn(accept(
                 listener,
                 Arc::clone(&shared),
                 inboxes.clone(),
                 listening.clone(),
-            ));
+            )));
         }
         let server = Self {
             shared,
             stop_listening,
             stop_threads,
             threads,
+            acceptors,
             addresses,
         };
         server.announce();
@@ -189,6 +192,10 @@ impl Server {
         let consumers_left = consumers(&self.shared);
         tracing::info!(component = "server", "Shutting down: no more connections");
         self.stop_listening.send_replace(true);
+        // The ports are free when this is over.
+        for acceptor in self.acceptors.drain(..) {
+            let _ = acceptor.await;
+        }
         self.shared.registry.order_all(order::CLOSE);
         let connections = |shared: &Shared| shared.statistics.connections.load(Ordering::Acquire);
         self.shared
