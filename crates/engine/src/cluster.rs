@@ -1,15 +1,24 @@
 //! A Kafka cluster as Barnabas sees it.
 
 use crate::admin::Admin;
-use crate::consumer::{Consumer, Groups};
-use crate::error::Error;
+use crate::by_name::ByName;
+use crate::consumer::{
+    Consumed, ConsumedStatistics, Consumer, ConsumerObserver, Groups, MemberStatistics,
+};
+use crate::error::{Error, ErrorCode, KafkaError};
+use crate::journal::{
+    Appended, Durabilities, Durability, Headers, Journal, JournalError, JournalOptions,
+    JournalRecord,
+};
 use crate::native::Kind;
-use crate::producer::Producer;
+use crate::producer::{Producer, RECORD_OVERHEAD, Record, Renewal, is_legal_name};
 use crate::properties::Properties;
+use crate::strategies::Strategies;
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How to reach a cluster, and how its clients are to behave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +32,9 @@ pub struct ClusterConfig {
     pub producer: Properties,
     /// Properties of consumers, before `common`.
     pub consumer: Properties,
+    /// How the partitions of each topic are picked; none: as the producers'
+    /// `partitioner` says. An outbox has its own.
+    pub strategies: Strategies,
 }
 
 impl ClusterConfig {
@@ -85,6 +97,17 @@ impl ClusterConfig {
     }
 }
 
+/// What a header's frame adds to its name and value.
+const HEADER_OVERHEAD: usize = 10;
+
+/// Milliseconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
+}
+
 /// Idempotence (KIP-98) is on unless a property says otherwise or excludes
 /// it, as librdkafka would refuse the combination.
 fn allows_idempotence(properties: &Properties) -> bool {
@@ -120,8 +143,17 @@ pub struct Cluster {
 
 struct Inner {
     config: ClusterConfig,
-    producers: Mutex<BTreeMap<Properties, Producer>>,
+    producers: Mutex<BTreeMap<(Properties, Renewal), Producer>>,
     groups: Arc<Groups>,
+    keeping: OnceLock<Keeping>,
+}
+
+/// When producing is answered, and what that takes.
+struct Keeping {
+    durabilities: ArcSwap<Durabilities>,
+    journal: Option<Journal>,
+    /// The largest record that Kafka takes, as librdkafka counts.
+    message_max_bytes: u64,
 }
 
 impl Cluster {
@@ -141,6 +173,7 @@ impl Cluster {
                 config,
                 producers: Mutex::new(BTreeMap::new()),
                 groups: Arc::new(Groups::start()),
+                keeping: OnceLock::new(),
             }),
         })
     }
@@ -151,19 +184,177 @@ impl Cluster {
     }
 
     /// The shared producer for `own` properties (before those of the
-    /// cluster); started on first use.
+    /// cluster); started on first use. If its client fails for good (KIP-360),
+    /// what that had fails, and another one takes its place.
     ///
     /// # Errors
     /// What librdkafka refuses.
     pub fn producer(&self, own: &Properties) -> Result<Producer, Error> {
-        let properties = self.inner.config.producer_properties(own);
+        self.producer_with(own, Renewal::Own)
+    }
+
+    /// One that takes nothing any more if it fails for good, until
+    /// [`renewed_producer`](Self::renewed_producer) is asked for.
+    pub(crate) fn mortal_producer(&self, own: &Properties) -> Result<Producer, Error> {
+        self.producer_with(own, Renewal::Others)
+    }
+
+    fn producer_with(&self, own: &Properties, renewal: Renewal) -> Result<Producer, Error> {
+        let config = &self.inner.config;
+        let key = (config.producer_properties(own), renewal);
         let mut producers = self.inner.producers.lock();
-        if let Some(producer) = producers.get(&properties) {
+        if let Some(producer) = producers.get(&key) {
             return Ok(producer.clone());
         }
-        let producer = Producer::start(&properties)?;
-        producers.insert(properties, producer.clone());
+        let producer = Producer::start(&key.0, &config.strategies, renewal)?;
+        producers.insert(key, producer.clone());
         Ok(producer)
+    }
+
+    /// The producer for `own` properties in the place of one that has failed
+    /// for good.
+    pub(crate) fn renewed_producer(
+        &self,
+        own: &Properties,
+        dead: &Producer,
+    ) -> Result<Producer, Error> {
+        let config = &self.inner.config;
+        let key = (config.producer_properties(own), Renewal::Others);
+        let start = || Producer::start(&key.0, &config.strategies, Renewal::Others);
+        let mut producers = self.inner.producers.lock();
+        match producers.get_mut(&key) {
+            Some(known) if !known.is(dead) => Ok(known.clone()),
+            Some(known) => {
+                *known = start()?;
+                Ok(known.clone())
+            }
+            None => start(),
+        }
+    }
+
+    /// Says when producing to each topic is answered by those who ask
+    /// ([`durability`](Self::durability)): in memory, unless this is called.
+    /// With `journal` the journal is opened, and what is in it is sent. Only
+    /// the first call counts.
+    ///
+    /// # Errors
+    /// The journal cannot be opened, or a topic is to have one and there is
+    /// none.
+    pub fn set_durability(
+        &self,
+        durabilities: Durabilities,
+        journal: Option<JournalOptions>,
+    ) -> Result<(), Error> {
+        let properties = self.inner.config.producer_properties(&Properties::new());
+        let message_max_bytes = properties.get("message.max.bytes");
+        if journal.is_none() && durabilities.has(Durability::Journal) {
+            return Err(Error::Client {
+                reason: "durability: there is no journal".to_owned(),
+            });
+        }
+        let journal = journal.map(Journal::open).transpose()?;
+        if let Some(journal) = &journal {
+            journal.feed(self)?;
+        }
+        let _ = self.inner.keeping.set(Keeping {
+            durabilities: ArcSwap::from_pointee(durabilities),
+            journal,
+            message_max_bytes: message_max_bytes
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(1_000_000),
+        });
+        Ok(())
+    }
+
+    /// Others in the place of those of [`set_durability`](Self::set_durability),
+    /// from the next record on. The journal stays as it is.
+    ///
+    /// # Errors
+    /// A topic is to have a journal, and there is none; nothing is changed then.
+    pub fn replace_durabilities(&self, durabilities: Durabilities) -> Result<(), Error> {
+        let keeping = self.inner.keeping.get();
+        let has_journal = keeping.is_some_and(|keeping| keeping.journal.is_some());
+        match keeping {
+            Some(keeping) if has_journal || !durabilities.has(Durability::Journal) => {
+                keeping.durabilities.store(Arc::new(durabilities));
+                Ok(())
+            }
+            _ => Err(Error::Client {
+                reason: "durability: there is no journal".to_owned(),
+            }),
+        }
+    }
+
+    /// When producing to a topic is to be answered, unless the request says
+    /// so itself.
+    pub fn durability(&self, topic: &str) -> Durability {
+        match self.inner.keeping.get() {
+            Some(keeping) => keeping.durabilities.load().of(topic),
+            None => Durability::Memory,
+        }
+    }
+
+    /// The journal, if there is one.
+    pub fn journal(&self) -> Option<&Journal> {
+        self.inner.keeping.get()?.journal.as_ref()
+    }
+
+    /// Whether a record would be refused by Kafka whatever happens: it has
+    /// no place in the journal.
+    ///
+    /// # Errors
+    /// "Broker: Invalid topic", "Broker: Message size too large"
+    pub fn check(
+        &self,
+        topic: &str,
+        record: Record<'_>,
+        headers: Headers<'_>,
+    ) -> Result<(), KafkaError> {
+        if !is_legal_name(topic.as_bytes()) {
+            return Err(KafkaError::from_code(ErrorCode::InvalidTopic));
+        }
+        let limit = self
+            .inner
+            .keeping
+            .get()
+            .map(|keeping| keeping.message_max_bytes);
+        let length = |value: &Option<&[u8]>| value.map_or(0, <[u8]>::len);
+        let headers: usize = headers
+            .iter()
+            .map(|(name, value)| name.len() + length(value) + HEADER_OVERHEAD)
+            .sum();
+        let bytes = record.bytes() + headers as u64 + RECORD_OVERHEAD;
+        if limit.is_some_and(|limit| bytes > limit) {
+            return Err(KafkaError::from_code(ErrorCode::MessageSizeTooLarge));
+        }
+        Ok(())
+    }
+
+    /// Puts records of one topic into the journal, all of them or none; they
+    /// should have passed [`check`](Self::check). Without a timestamp they get
+    /// the present time. Cancelling before this returns takes nothing.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub async fn append<'a>(
+        &self,
+        topic: &'a str,
+        records: impl Iterator<Item = Record<'a>> + Clone,
+        headers: Headers<'a>,
+        timestamp: Option<i64>,
+        partition: Option<i32>,
+    ) -> Result<Appended, JournalError> {
+        let journal = self.journal().ok_or(JournalError::Closed)?;
+        let timestamp = timestamp.unwrap_or_else(now);
+        let records = records.map(|record| JournalRecord {
+            topic,
+            record,
+            headers,
+            timestamp,
+            partition,
+            lane: None,
+        });
+        journal.append(records).await
     }
 
     /// Joins the group `group.id` of `own` properties (before those of the
@@ -173,7 +364,49 @@ impl Cluster {
     /// What librdkafka refuses, or an empty topic name.
     pub fn consumer(&self, own: &Properties, topics: &[&str]) -> Result<Consumer, Error> {
         let properties = self.inner.config.consumer_properties(own);
-        Consumer::join(&self.inner.groups, &properties, topics)
+        Consumer::join(&self.inner.groups, &properties, topics, None)
+    }
+
+    /// [`consumer`](Self::consumer), with somebody who hears what it says
+    /// besides messages.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn observed_consumer(
+        &self,
+        own: &Properties,
+        topics: &[&str],
+        observer: Arc<dyn ConsumerObserver>,
+    ) -> Result<Consumer, Error> {
+        let properties = self.inner.config.consumer_properties(own);
+        Consumer::join(&self.inner.groups, &properties, topics, Some(observer))
+    }
+
+    /// The producers that have been started.
+    pub fn producers(&self) -> Vec<Producer> {
+        self.inner.producers.lock().values().cloned().collect()
+    }
+
+    /// Shows what has been consumed of each topic, by consumers and by
+    /// dispatchers, in no order; beyond 10,000 topics the rest together, as
+    /// `other`.
+    pub fn each_consumed_topic(&self, mut show: impl FnMut(&str, ConsumedStatistics)) {
+        let consumed = self.inner.groups.consumed();
+        consumed.each(|topic, own| show(topic, own.read()));
+    }
+
+    /// Where the consumers stand. Asks no broker.
+    pub fn member_statistics(&self) -> Vec<MemberStatistics> {
+        self.inner.groups.statistics()
+    }
+
+    /// What librdkafka says about each consumer, as it has written it last.
+    pub fn member_client_statistics(&self) -> Vec<Arc<str>> {
+        self.inner.groups.client_statistics()
+    }
+
+    pub(crate) fn consumed(&self) -> Arc<ByName<Consumed>> {
+        Arc::clone(self.inner.groups.consumed())
     }
 
     /// Administration of topics.
@@ -188,9 +421,8 @@ impl Cluster {
     /// Returns how many messages are still undelivered.
     pub async fn flush(&self, limit: Duration) -> u64 {
         let deadline = Instant::now() + limit;
-        let producers: Vec<Producer> = self.inner.producers.lock().values().cloned().collect();
         let mut undelivered = 0;
-        for producer in producers {
+        for producer in self.producers() {
             undelivered += producer.flush(deadline).await;
         }
         undelivered

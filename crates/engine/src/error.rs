@@ -1,5 +1,7 @@
 //! What can go wrong, as data: Kafka's own code and text are always kept.
 
+use crate::journal::JournalError;
+use rdkafka::types::RDKafkaRespErr;
 use std::fmt;
 
 pub use rdkafka::types::RDKafkaErrorCode as ErrorCode;
@@ -38,6 +40,16 @@ impl KafkaError {
     /// librdkafka's text for the code; an unknown number stays visible.
     pub fn text(self) -> String {
         crate::native::error_text(self.code)
+    }
+
+    /// Name and text, as the crate `rdkafka` shows a code: `UnknownPartition
+    /// (Local: Unknown partition)`. A number that it does not know has no
+    /// name: `Unknown (Err-…)`.
+    pub fn name_and_text(self) -> String {
+        match RDKafkaRespErr::try_from(self.code) {
+            Ok(code) => ErrorCode::from(code).to_string(),
+            Err(_) => format!("{:?} ({})", ErrorCode::Unknown, self.text()),
+        }
     }
 
     /// Trouble that librdkafka overcomes by itself, so that a waiting reader
@@ -130,6 +142,12 @@ pub enum Error {
     /// The consumer or the cluster is closed.
     #[error("closed")]
     Closed,
+    /// The journal has not taken a record.
+    #[error("{error}")]
+    Journal {
+        /// Why not.
+        error: JournalError,
+    },
 }
 
 fn suggestion(nearest: &Option<String>) -> String {
@@ -139,8 +157,30 @@ fn suggestion(nearest: &Option<String>) -> String {
     }
 }
 
+impl From<JournalError> for Error {
+    fn from(error: JournalError) -> Self {
+        Self::Journal { error }
+    }
+}
+
 impl From<KafkaError> for Error {
     fn from(error: KafkaError) -> Self {
         Self::Kafka { error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_have_names() {
+        for (number, expected) in [
+            (-190, "UnknownPartition (Local: Unknown partition)"),
+            (10, "MessageSizeTooLarge (Broker: Message size too large)"),
+            (-9_999, "Unknown (Err--9999?)"),
+        ] {
+            assert_eq!(KafkaError::from_raw(number).name_and_text(), expected);
+        }
     }
 }

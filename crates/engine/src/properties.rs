@@ -1,12 +1,18 @@
 //! librdkafka properties as users write them.
 
 use crate::error::Error;
-use crate::native::{Client, Conf, Kind, known_properties};
+use crate::native::{Builtin, Client, Conf, Kind, known_properties};
 use std::collections::BTreeMap;
 use std::fmt;
 
+const PARTITIONER: &str = "partitioner";
+/// The value that we add to librdkafka's.
+const ROUND_ROBIN: &str = "roundrobin";
+
 /// Configuration properties of librdkafka by name (see its
-/// `CONFIGURATION.md`). Values are text, as librdkafka takes them.
+/// `CONFIGURATION.md`). Values are text, as librdkafka takes them; its
+/// `partitioner` may also be `roundrobin`: each partition that has a leader in
+/// turn, whatever the key.
 ///
 /// `Debug` hides the values of secrets.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,17 +132,39 @@ impl Properties {
     /// the first property that is unknown or refused.
     pub(crate) fn to_conf(&self) -> Result<Conf, Error> {
         let mut conf = Conf::new();
-        for (name, value) in self.iter() {
+        for (name, value) in self.of_librdkafka() {
             set(&mut conf, name, value)?;
         }
+        if self.is_round_robin() {
+            // Messages without a key would go to one partition for a while.
+            set(&mut conf, "sticky.partitioning.linger.ms", "0")?;
+            conf.set_round_robin();
+        }
         Ok(conf)
+    }
+
+    /// Without what it has no value for.
+    fn of_librdkafka(&self) -> impl Iterator<Item = (&str, &str)> {
+        let is_ours = self.is_round_robin();
+        self.iter()
+            .filter(move |(name, _)| !(is_ours && *name == PARTITIONER))
+    }
+
+    pub(crate) fn is_round_robin(&self) -> bool {
+        self.get(PARTITIONER) == Some(ROUND_ROBIN)
+    }
+
+    /// Which of librdkafka's partitioners is configured.
+    pub(crate) fn partitioner(&self) -> Builtin {
+        let named = self.get(PARTITIONER).and_then(Builtin::named);
+        named.unwrap_or(Builtin::ConsistentRandom)
     }
 
     /// Every property that librdkafka does not know or whose value it
     /// refuses.
     pub(crate) fn problems(&self) -> Vec<Error> {
         let mut conf = Conf::new();
-        self.iter()
+        self.of_librdkafka()
             .filter_map(|(name, value)| set(&mut conf, name, value).err())
             .collect()
     }

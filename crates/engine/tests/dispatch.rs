@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// Quick, and from the beginning.
-fn config() -> DispatchConfig {
+pub(crate) fn config() -> DispatchConfig {
     DispatchConfig {
         long_polling: Duration::from_secs(1),
         commit_interval: Duration::from_millis(100),
@@ -19,12 +19,12 @@ fn config() -> DispatchConfig {
     }
 }
 
-fn start(config: DispatchConfig) -> Dispatcher {
+pub(crate) fn start(config: DispatchConfig) -> Dispatcher {
     let cluster = open(&shared().bootstrap_servers());
     Dispatcher::start(&cluster, config, &Properties::new()).unwrap()
 }
 
-async fn ask(
+pub(crate) async fn ask(
     dispatcher: &Dispatcher,
     group: &str,
     topic: &str,
@@ -32,16 +32,25 @@ async fn ask(
     max: usize,
 ) -> Result<Deliveries, ConsumeError> {
     let request = Consume {
-        group,
-        topic,
-        mode,
         max,
+        ..Consume::one(group, topic, mode)
     };
     dispatcher.consume(&request).await
 }
 
+pub(crate) async fn ack(
+    dispatcher: &Dispatcher,
+    group: &str,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> Result<bool, AckError> {
+    let results = dispatcher.ack(group, topic, &[(partition, offset)]).await;
+    results.into_iter().next().unwrap()
+}
+
 /// The next messages, however long joining takes.
-async fn get(
+pub(crate) async fn get(
     dispatcher: &Dispatcher,
     group: &str,
     topic: &str,
@@ -61,7 +70,7 @@ async fn get(
 }
 
 /// Partition, offset and value of one message, confirmed.
-async fn one(
+pub(crate) async fn one(
     dispatcher: &Dispatcher,
     group: &str,
     topic: &str,
@@ -76,7 +85,7 @@ async fn one(
     (message.partition, message.offset, value)
 }
 
-async fn nothing(dispatcher: &Dispatcher, group: &str, topic: &str) {
+pub(crate) async fn nothing(dispatcher: &Dispatcher, group: &str, topic: &str) {
     match ask(dispatcher, group, topic, AckMode::Explicit, 1).await {
         Err(ConsumeError::Timeout) => {}
         Err(error) => panic!("{error}"),
@@ -84,40 +93,16 @@ async fn nothing(dispatcher: &Dispatcher, group: &str, topic: &str) {
     }
 }
 
-fn committed(group: &str, topic: &str) -> Option<(i64, String)> {
+pub(crate) fn committed(group: &str, topic: &str) -> Option<(i64, String)> {
     let committed = shared().committed_with_metadata(group, topic).unwrap();
     committed.get(&0).cloned()
 }
 
-async fn is_committed(group: &str, topic: &str, offset: i64, metadata: &str) {
+pub(crate) async fn is_committed(group: &str, topic: &str, offset: i64, metadata: &str) {
     eventually(&format!("the commit of {offset} {metadata:?}"), || {
         (committed(group, topic) == Some((offset, metadata.to_owned()))).then_some(())
     })
     .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_new_group_misses_nothing_that_comes_after_its_first_request() {
-    let topic = new_topic("first", 1);
-    let group = topic_name("first");
-    fill(&topic, 1, 5);
-    let dispatcher = start(DispatchConfig {
-        initial_offset: InitialOffset::Newest,
-        ..config()
-    });
-    // What was there before is not delivered, and the place is pinned.
-    nothing(&dispatcher, &group, &topic).await;
-    is_committed(&group, &topic, 5, "").await;
-    let asked = tokio::spawn({
-        let (dispatcher, group, topic) = (dispatcher.clone(), group.clone(), topic.clone());
-        async move { one(&dispatcher, &group, &topic, AckMode::Auto).await }
-    });
-    shared()
-        .produce(&topic, Some(0), None, Some(b"new"))
-        .unwrap();
-    assert_eq!(asked.await.unwrap(), (0, 5, "new".to_owned()));
-    is_committed(&group, &topic, 6, "").await;
-    dispatcher.stop(std::future::pending()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,9 +116,9 @@ async fn acks_in_any_order_are_kept_beside_the_offset_and_by_the_next_owner() {
         assert_eq!(got, offset);
     }
     for offset in [2, 4, 5, 0] {
-        first.ack(&group, &topic, 0, offset).await.unwrap();
+        ack(&first, &group, &topic, 0, offset).await.unwrap();
         // Again is no error.
-        first.ack(&group, &topic, 0, offset).await.unwrap();
+        ack(&first, &group, &topic, 0, offset).await.unwrap();
     }
     is_committed(&group, &topic, 1, "BBBC").await;
     // Nobody waits for what is pending when there is no time.
@@ -148,7 +133,7 @@ async fn acks_in_any_order_are_kept_beside_the_offset_and_by_the_next_owner() {
     assert_eq!(seen, [1, 3, 6, 7, 8, 9]);
     nothing(&second, &group, &topic).await;
     for offset in seen {
-        second.ack(&group, &topic, 0, offset).await.unwrap();
+        ack(&second, &group, &topic, 0, offset).await.unwrap();
     }
     second.stop(std::future::pending()).await;
     assert_eq!(committed(&group, &topic), Some((10, String::new())));
@@ -257,7 +242,7 @@ async fn too_many_pending_messages_hold_the_others_back() {
         assert_eq!(got, offset);
     }
     nothing(&dispatcher, &group, &topic).await;
-    dispatcher.ack(&group, &topic, 0, 1).await.unwrap();
+    ack(&dispatcher, &group, &topic, 0, 1).await.unwrap();
     assert_eq!(
         one(&dispatcher, &group, &topic, AckMode::Explicit).await.1,
         3
@@ -279,7 +264,7 @@ async fn the_markers_of_transactions_hold_up_nothing() {
         assert_eq!(message.1, offset);
     }
     for offset in [6, 2, 0, 4] {
-        dispatcher.ack(&group, &topic, 0, offset).await.unwrap();
+        ack(&dispatcher, &group, &topic, 0, offset).await.unwrap();
     }
     // Nobody has to ask for the last marker to be known as one.
     is_committed(&group, &topic, 8, "").await;
@@ -293,16 +278,16 @@ async fn acks_of_what_is_not_there_are_refused() {
     fill(&topic, 1, 3);
     let dispatcher = start(config());
     let text = format!("acks channel missing for {{{group} {topic} 0}}");
-    let refused = dispatcher.ack(&group, &topic, 0, 0).await.unwrap_err();
+    let refused = ack(&dispatcher, &group, &topic, 0, 0).await.unwrap_err();
     assert_eq!(refused.to_string(), text);
     one(&dispatcher, &group, &topic, AckMode::Explicit).await;
     // Whoever delivered it: it exists.
-    dispatcher.ack(&group, &topic, 0, 2).await.unwrap();
+    ack(&dispatcher, &group, &topic, 0, 2).await.unwrap();
     for offset in [3, -1] {
-        let refused = dispatcher.ack(&group, &topic, 0, offset).await;
+        let refused = ack(&dispatcher, &group, &topic, 0, offset).await;
         assert_eq!(refused, Err(AckError::BadOffset(offset)));
     }
-    assert!(dispatcher.ack(&group, &topic, 7, 0).await.is_err());
+    assert!(ack(&dispatcher, &group, &topic, 7, 0).await.is_err());
     is_committed(&group, &topic, 0, "CB").await;
     dispatcher.stop(std::future::ready(())).await;
 }
@@ -327,7 +312,7 @@ async fn a_group_without_requests_is_left_and_joined_again() {
         // As long as something is pending the group is not left.
         tokio::time::sleep(Duration::from_secs(1)).await;
         members(1)().unwrap();
-        dispatcher.ack(&group, &topic, 0, offset).await.unwrap();
+        ack(&dispatcher, &group, &topic, 0, offset).await.unwrap();
         eventually("nobody", members(0)).await;
         assert_eq!(committed(&group, &topic), Some((offset + 1, String::new())));
     }
@@ -354,8 +339,7 @@ async fn members_share_and_what_is_acknowledged_is_delivered_once() {
         for message in messages {
             let (partition, offset) = (message.partition, message.offset);
             // Refused only once the partition is somebody else's.
-            if dispatcher
-                .ack(&group, &topic, partition, offset)
+            if ack(dispatcher, &group, &topic, partition, offset)
                 .await
                 .is_ok()
             {
@@ -389,18 +373,24 @@ async fn partitions_take_turns_and_topics_do_not_wait_for_each_other() {
     // A topic that does not exist disturbs nobody, and is found when it comes.
     let missing = topic_name("missing");
     nothing(&dispatcher, &group, &missing).await;
-    let batch = get(&dispatcher, &group, &topic, AckMode::Auto, 12).await;
-    let order: Vec<(i32, i64)> = batch
-        .messages()
-        .iter()
-        .map(|message| (message.partition, message.offset))
+    // Given back unconfirmed until all partitions have been fetched.
+    let order = loop {
+        let batch = get(&dispatcher, &group, &topic, AckMode::Auto, 12).await;
+        if batch.messages().len() == 12 {
+            let messages = batch.messages().iter();
+            let order: Vec<(i32, i64)> = messages
+                .map(|message| (message.partition, message.offset))
+                .collect();
+            batch.confirm();
+            break order;
+        }
+    };
+    // Whose turn is first depends on how often it went around.
+    let first = order.first().map_or(0, |(partition, _)| *partition);
+    let expected: Vec<(i32, i64)> = (0..12)
+        .map(|index| ((first + index) % 3, i64::from(index / 3)))
         .collect();
-    let mut sorted = order.clone();
-    sorted.sort_unstable_by_key(|(partition, offset)| (*offset, *partition));
-    if order.len() == 12 {
-        assert_eq!(order, sorted);
-    }
-    batch.confirm();
+    assert_eq!(order, expected);
     nothing(&dispatcher, &group, &missing).await;
     shared().create_topic(&missing, 1).unwrap();
     shared()
@@ -435,10 +425,103 @@ async fn stopping_refuses_requests_and_waits_for_acks() {
     assert!(matches!(refused, Some(ConsumeError::ShuttingDown)));
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!stopping.is_finished(), "a message is pending");
-    dispatcher.ack(&group, &topic, 0, 0).await.unwrap();
+    ack(&dispatcher, &group, &topic, 0, 0).await.unwrap();
     stopping.await.unwrap();
     assert_eq!(committed(&group, &topic), Some((1, String::new())));
     assert!(shared().group_members(&group).unwrap().is_empty());
     let late = ask(&dispatcher, &group, &topic, AckMode::Auto, 1).await;
     assert!(matches!(late.err(), Some(ConsumeError::ShuttingDown)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_left_however_long_its_acks_were_waited_for() {
+    let topic = new_topic("late", 1);
+    let group = topic_name("late");
+    fill(&topic, 1, 1);
+    let dispatcher = start(DispatchConfig {
+        acks: AckPolicy {
+            // Longer than leaving may take.
+            timeout: Duration::from_millis(10_500),
+            ..AckPolicy::default()
+        },
+        ..config()
+    });
+    one(&dispatcher, &group, &topic, AckMode::Explicit).await;
+    dispatcher.stop(std::future::pending()).await;
+    assert_eq!(committed(&group, &topic), Some((0, String::new())));
+    assert!(shared().group_members(&group).unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_a_bound_on_the_number_of_groups() {
+    let topic = new_topic("groups", 1);
+    fill(&topic, 1, 1);
+    let dispatcher = start(DispatchConfig {
+        max_groups: 1,
+        ..config()
+    });
+    let first = topic_name("first");
+    one(&dispatcher, &first, &topic, AckMode::Auto).await;
+    let refused = ask(&dispatcher, &topic_name("second"), &topic, AckMode::Auto, 1).await;
+    assert!(matches!(refused.err(), Some(ConsumeError::TooManyGroups)));
+    nothing(&dispatcher, &first, &topic).await;
+    dispatcher.stop(std::future::pending()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_member_keeps_its_place_when_it_ends_but_not_when_it_is_idle() {
+    let topic = new_topic("static", 1);
+    let group = topic_name("static");
+    fill(&topic, 1, 2);
+    let mut own = Properties::new();
+    own.set("group.instance.id", "gateway-1");
+    let cluster = open(&shared().bootstrap_servers());
+    let start = || {
+        let config = DispatchConfig {
+            subscription_timeout: Duration::from_millis(500),
+            ..config()
+        };
+        Dispatcher::start(&cluster, config, &own).unwrap()
+    };
+    let members = || shared().group_members(&group).unwrap().len();
+    let dispatcher = start();
+    let message = one(&dispatcher, &group, &topic, AckMode::Auto).await;
+    assert_eq!((message.0, message.1), (0, 0));
+    dispatcher.stop(std::future::pending()).await;
+    assert_eq!(members(), 1, "its session goes on");
+    let dispatcher = start();
+    let message = one(&dispatcher, &group, &topic, AckMode::Auto).await;
+    assert_eq!((message.0, message.1), (0, 1));
+    // Sooner than its session, of 45 seconds, would end.
+    eventually("the idle member leaves", || (members() == 0).then_some(())).await;
+    dispatcher.stop(std::future::pending()).await;
+}
+
+/// The members of a group hold still while it rebalances, and go on where they were: not behind a
+/// message that came meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_skipped_while_further_topics_join() {
+    let dispatcher = start(config());
+    let (group, first) = (topic_name("skip"), new_topic("skip", 1));
+    shared().produce(&first, Some(0), None, Some(b"0")).unwrap();
+    let got = one(&dispatcher, &group, &first, AckMode::Auto).await;
+    assert_eq!(got.1, 0);
+    for round in 1..16_u8 {
+        // Nothing is there: its partition's end is seen.
+        nothing(&dispatcher, &group, &first).await;
+        let further = new_topic("skip-further", 1);
+        shared()
+            .produce(&further, Some(0), None, Some(b"x"))
+            .unwrap();
+        let joining = {
+            let (dispatcher, group) = (dispatcher.clone(), group.clone());
+            tokio::spawn(async move { one(&dispatcher, &group, &further, AckMode::Auto).await })
+        };
+        // At another moment of the rebalance each time.
+        tokio::time::sleep(Duration::from_millis(u64::from(round) * 40)).await;
+        shared().produce(&first, Some(0), None, Some(b"y")).unwrap();
+        joining.await.unwrap();
+        let got = one(&dispatcher, &group, &first, AckMode::Auto).await;
+        assert_eq!(got.1, i64::from(round));
+    }
 }

@@ -3,8 +3,12 @@
 use crate::support::{
     PATIENCE, at, caller, eventually, join, next, numbers, open, read, send_all, settle, values,
 };
+use barnabas_engine::{DispatchConfig, Dispatcher, Properties, Proxy, ProxyOptions};
 use barnabas_testkit::{Cluster, topic_name};
 use std::collections::BTreeSet;
+use std::io;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -17,12 +21,18 @@ async fn producer_and_consumer_outlive_a_restart_of_the_broker() {
     let topic = caller.topic(b"restart").unwrap();
     send_all(&mut caller, &topic, values(&numbers(0..10)));
     settle(&caller).await;
-    let often = [("auto.commit.interval.ms", "100")];
-    let consumer = join(&cluster, &group, "one", "restart", &often);
+    // The member outlives a slow start of the broker.
+    let own = [
+        ("session.timeout.ms", "45000"),
+        ("auto.commit.interval.ms", "100"),
+    ];
+    let consumer = join(&cluster, &group, "one", "restart", &own);
     read(&consumer, 10).await;
-    consumer.store(&[at("restart", 0, 10)]).unwrap();
 
     kafka.broker(0).stop().unwrap();
+    // To be committed while there is nobody to commit it to, and again when
+    // the coordinator is back and not ready yet.
+    consumer.store(&[at("restart", 0, 10)]).unwrap();
     send_all(&mut caller, &topic, values(&numbers(10..20)));
     // A topic that nobody could ask for yet waits as well.
     let unresolved = caller.topic(b"not-asked-for").unwrap();
@@ -44,12 +54,9 @@ async fn producer_and_consumer_outlive_a_restart_of_the_broker() {
     }
     assert_eq!(seen, numbers(10..20).into_iter().collect());
     consumer.store(&[at("restart", 0, 20)]).unwrap();
-    // Not at the end only: a coordinator that has just come back may still be
-    // busy, and closing waits for it no longer than ten seconds.
-    eventually("the commit", || {
-        (kafka.committed(&group, "restart").unwrap()[&0] == 20).then_some(())
-    })
-    .await;
+    // That commit, however late, does not come after the last one.
+    assert!(consumer.close().done().await, "it leaves");
+    assert_eq!(kafka.committed(&group, "restart").unwrap()[&0], 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,7 +70,117 @@ async fn closing_does_not_wait_for_ever_for_a_broker_that_is_gone() {
     consumer.store(&[at("gone", 0, 1)]).unwrap();
     kafka.broker(0).kill().unwrap();
     // The engine gives up after ten seconds.
-    tokio::time::timeout(PATIENCE, consumer.close().done())
+    let has_left = tokio::time::timeout(PATIENCE, consumer.close().done())
         .await
         .expect("it is freed nevertheless");
+    assert!(!has_left, "it says that it has not left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_brokers_failure_is_told_once_in_a_while() {
+    let log = Log::default();
+    let writer = log.clone();
+    // For the whole process: clients log on threads of their own.
+    tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(move || writer.clone())
+        .init();
+    // One broker that takes connections only to drop them, which shows how
+    // often it is tried, and two that are not there.
+    let dropping = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone: Vec<u16> = (0..2)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .map(|listener| listener.local_addr().unwrap().port())
+        .collect();
+    let brokers = format!(
+        "{},127.0.0.1:{},127.0.0.1:{}",
+        dropping.local_addr().unwrap(),
+        gone[0],
+        gone[1]
+    );
+    let cluster = open(&brokers);
+    let group = topic_name("unreachable");
+    let own = [
+        ("log_level", "0"),
+        ("reconnect.backoff.ms", "10"),
+        ("reconnect.backoff.max.ms", "20"),
+    ];
+    let _consumer = join(&cluster, &group, "one", "nowhere", &own);
+    let failures = |port: u16| {
+        let address = format!("127.0.0.1:{port}/");
+        let lines = log.lines();
+        let about = |line: &&String| {
+            line.contains(&group) && line.contains(&address) && line.contains("Connection refused")
+        };
+        lines.iter().filter(about).count()
+    };
+    tokio::task::spawn_blocking(move || (0..20).for_each(|_| drop(dropping.accept().unwrap())))
+        .await
+        .unwrap();
+    for port in gone {
+        eventually("the failure in the log", || {
+            (failures(port) > 0).then_some(())
+        })
+        .await;
+        assert_eq!(failures(port), 1, "{:#?}", log.lines());
+    }
+}
+
+/// What the process has logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn lines(&self) -> Vec<String> {
+        let text = self.0.lock().unwrap();
+        String::from_utf8_lossy(&text)
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Contract, `consume-and-ack.md`, section 13, B30.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_counts_as_unreachable_until_it_answers() {
+    let kafka = Cluster::builder().start().unwrap();
+    let cluster = open(&kafka.bootstrap_servers());
+    kafka.broker(0).stop().unwrap();
+    let dispatcher =
+        Dispatcher::start(&cluster, DispatchConfig::default(), &Properties::new()).unwrap();
+    let options = ProxyOptions {
+        is_consuming_disabled: false,
+        has_headers: true,
+        max_message_bytes: 1_000_000,
+        strict_async: false,
+    };
+    let proxy = Arc::new(Proxy::new(&cluster, dispatcher, options).unwrap());
+    let asking = Arc::clone(&proxy);
+    let reached = tokio::spawn(async move { asking.reach().await });
+    assert!(proxy.is_reachable(), "nobody knows yet");
+    eventually("a question that nobody answers", || {
+        (!proxy.is_reachable()).then_some(())
+    })
+    .await;
+    kafka.broker(0).start().unwrap();
+    tokio::time::timeout(PATIENCE, reached)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(proxy.is_reachable());
+    // It stays so: what fails later says so itself.
+    kafka.broker(0).stop().unwrap();
+    assert!(proxy.is_reachable());
 }

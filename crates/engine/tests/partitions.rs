@@ -75,3 +75,30 @@ async fn fnv1a_random_follows_the_rule() {
         assert_eq!(found, expected);
     }
 }
+
+/// Any key, from 0 on, topic by topic; also what waits for its topic to be
+/// known.
+#[tokio::test(flavor = "multi_thread")]
+async fn round_robin_gives_each_partition_its_turn() {
+    let cluster = open(&shared().bootstrap_servers());
+    let producer = cluster.producer(&properties(&[("partitioner", "roundrobin")]));
+    let producer = producer.unwrap();
+    for topic in [new_topic("turns", 3), new_topic("turns", 3)] {
+        let mut submitted = Vec::new();
+        for key in [None, Some(&b"same"[..]), Some(b"same"), None, None] {
+            let record = Record {
+                key,
+                value: Some(b"x"),
+            };
+            submitted.push(producer.submit(&topic, None, record, &[], None).unwrap());
+        }
+        let mut partitions = Vec::new();
+        for one in submitted {
+            partitions.push(one.delivered().await.unwrap().partition);
+        }
+        assert_eq!(partitions, [0, 1, 2, 0, 1]);
+        let records = shared().read_all(&topic).unwrap();
+        let keys = records.iter().filter_map(|record| record.key.as_deref());
+        assert_eq!(keys.collect::<Vec<_>>(), [b"same", b"same"], "stored");
+    }
+}

@@ -1,12 +1,18 @@
 //! Accounts, order, partitions, limits.
 
 use crate::support::{
-    PATIENCE, caller, new_topic, numbers, open, properties, send_all, settle, values,
+    PATIENCE, caller, eventually, new_topic, numbers, open, properties, send_all, settle, values,
 };
-use barnabas_engine::{CallerLimits, ErrorCode, KafkaError, Properties, Record};
-use barnabas_testkit::shared;
+use barnabas_engine::{
+    CallerLimits, Delivery, DeliverySink, Error, ErrorCode, KafkaError, Producer, Properties,
+    Record, Undelivered,
+};
+use barnabas_testkit::{shared, topic_name};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// CRC-32 (IEEE 802.3), bit by bit: what librdkafka's `consistent_random` takes modulo the number
 /// of partitions.
@@ -223,6 +229,132 @@ async fn one_message_with_everything_gets_an_answer_of_its_own() {
     assert_eq!((statistics.delivered, statistics.outstanding), (2, 0));
 }
 
+/// Number, bytes, and the offset or topic and error.
+type Answer = (u64, u64, Result<i64, (String, KafkaError)>);
+
+/// Keeps what it hears.
+#[derive(Default)]
+struct Heard(Mutex<Vec<Answer>>);
+
+impl DeliverySink for Heard {
+    fn settled(&self, number: u64, bytes: u64, result: Result<Delivery, Undelivered<'_>>) {
+        let result = result
+            .map(|delivery| delivery.offset)
+            .map_err(|undelivered| (undelivered.topic.to_owned(), undelivered.error));
+        self.0.lock().unwrap().push((number, bytes, result));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_hears_of_all_that_was_submitted_to_it() {
+    let cluster = open(&shared().bootstrap_servers());
+    let own = properties(&[("topic.metadata.propagation.max.ms", "1000")]);
+    let producer = cluster.producer(&own).unwrap();
+    let heard = Arc::new(Heard::default());
+    let sink: Arc<dyn DeliverySink> = heard.clone();
+    let (topic, missing) = (new_topic("sink", 1), topic_name("missing"));
+    let there = producer.destination(&topic).unwrap();
+    let nowhere = producer.destination(&missing).unwrap();
+    let submit = |destination, value: &[u8], number| {
+        let record = Record {
+            key: Some(b"key"),
+            value: Some(value),
+        };
+        producer.submit_for(destination, Some(0), record, &[], None, (&sink, number))
+    };
+    for number in 0..100 {
+        submit(&there, b"value", 1_000 + number).unwrap();
+    }
+    submit(&nowhere, b"", 7).unwrap();
+    // Refused at once: the sink hears nothing of it.
+    let refused = submit(&there, &vec![0; 2_000_000], 8).unwrap_err();
+    assert_eq!(refused.to_string(), "Broker: Message size too large");
+    assert!(producer.destination("a\0b").is_err());
+
+    let all = || (heard.0.lock().unwrap().len() == 101).then_some(());
+    eventually("all answers", all).await;
+    let mut heard = heard.0.lock().unwrap();
+    heard.sort_by_key(|(number, ..)| *number);
+    let (number, bytes, lost) = &heard[0];
+    assert_eq!((*number, *bytes), (7, 3));
+    let (of_topic, error) = lost.clone().unwrap_err();
+    assert_eq!(of_topic, missing);
+    assert!(error.is_unknown_topic(), "{error:?}");
+    for (offset, answer) in heard[1..].iter().enumerate() {
+        assert_eq!(*answer, (1_000 + offset as u64, 8, Ok(offset as i64)));
+    }
+    assert_eq!(producer.statistics().outstanding, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_submitted_in_one_go() {
+    let cluster = open(&shared().bootstrap_servers());
+    let own = properties(&[("message.max.bytes", "20000")]);
+    let producer = cluster.producer(&own).unwrap();
+    let there = producer.destination(&new_topic("many", 1)).unwrap();
+    let heard = Arc::new(Heard::default());
+    let sink: Arc<dyn DeliverySink> = heard.clone();
+    // More than go to librdkafka at a time.
+    let large = vec![b'x'; 30_000];
+    let records = (0..3_000).map(|number| Record {
+        key: Some(b"key"),
+        value: Some(if number % 1_000 == 7 {
+            &large
+        } else {
+            b"value"
+        }),
+    });
+    let mut refused = Vec::new();
+    producer.submit_all_for(&there, records, (&sink, 50), |number, error| {
+        refused.push((number, error));
+    });
+    let too_large = KafkaError::from_code(ErrorCode::MessageSizeTooLarge);
+    let expected = [57, 1_057, 2_057].map(|number| (number, too_large));
+    assert_eq!(refused, expected);
+    let all = || (heard.0.lock().unwrap().len() == 2_997).then_some(());
+    eventually("all answers", all).await;
+    let heard = heard.0.lock().unwrap();
+    let taken = (50..3_050).filter(|number| number % 1_000 != 57);
+    for (offset, (number, answer)) in taken.zip(heard.iter()).enumerate() {
+        assert_eq!(*answer, (number, 8, Ok(offset as i64)));
+    }
+    assert_eq!(producer.statistics().outstanding, 0);
+    producer.submit_all_for(&there, [].into_iter(), (&sink, 0), |number, error| {
+        panic!("{number} was refused: {error}");
+    });
+}
+
+/// Makes a caller of its own for what it hears.
+struct Calling(Producer, Notify);
+
+impl DeliverySink for Calling {
+    fn settled(&self, _: u64, _: u64, _: Result<Delivery, Undelivered<'_>>) {
+        drop(self.0.caller(CallerLimits::default()));
+        self.1.notify_one();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_may_use_its_producer() {
+    let cluster = open(&shared().bootstrap_servers());
+    let producer = cluster.producer(&Properties::new()).unwrap();
+    let calling = Arc::new(Calling(producer.clone(), Notify::new()));
+    let sink: Arc<dyn DeliverySink> = calling.clone();
+    let there = producer.destination(&new_topic("calling", 1)).unwrap();
+    let record = Record {
+        value: Some(b"x"),
+        ..Record::default()
+    };
+    let submitted = producer.submit_for(&there, None, record, &[], None, (&sink, 0));
+    submitted.unwrap();
+    let heard = tokio::time::timeout(PATIENCE, calling.1.notified()).await;
+    if heard.is_err() {
+        // The delivery thread waits for itself; so would whoever drops it.
+        std::mem::forget(producer);
+        panic!("not heard of");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_too_large_is_refused_and_harms_no_other() {
     let cluster = open(&shared().bootstrap_servers());
@@ -291,6 +423,52 @@ async fn a_caller_at_its_limit_is_told_and_told_when_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_finds_the_queue_full_is_told_when_there_is_room() {
+    const TASKS: usize = 8;
+    const EACH: usize = 50;
+    let cluster = open(&shared().bootstrap_servers());
+    let topic = new_topic("room", 1);
+    let own = [("queue.buffering.max.messages", "3"), ("linger.ms", "0")];
+    let producer = cluster.producer(&properties(&own)).unwrap();
+    let refused = Arc::new(AtomicUsize::new(0));
+    let tasks = (0..TASKS).map(|_| {
+        let (producer, topic, refused) = (producer.clone(), topic.clone(), Arc::clone(&refused));
+        tokio::spawn(async move {
+            let record = Record {
+                key: None,
+                value: Some(b"x"),
+            };
+            for _ in 0..EACH {
+                loop {
+                    let room = producer.room_again();
+                    match producer.submit(&topic, None, record, &[], None) {
+                        Ok(_submitted) => break,
+                        Err(Error::Kafka { error }) if error.is(ErrorCode::QueueFull) => {
+                            refused.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(error) => panic!("{error}"),
+                    }
+                    // One that is given up takes nothing away from the others.
+                    drop(producer.room_again());
+                    tokio::time::timeout(PATIENCE, room)
+                        .await
+                        .expect("there is room");
+                }
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    assert_eq!(producer.flush(Instant::now() + PATIENCE).await, 0);
+    assert_eq!(producer.statistics().delivered, (TASKS * EACH) as u64);
+    assert!(refused.load(Ordering::Relaxed) > 0, "the queue was full");
+    tokio::time::timeout(PATIENCE, producer.room_again())
+        .await
+        .expect("an empty queue has room");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bytes_are_limited_too_but_one_message_always_fits() {
     let cluster = open(&shared().bootstrap_servers());
     let name = new_topic("bytes", 1);
@@ -314,4 +492,25 @@ async fn bytes_are_limited_too_but_one_message_always_fits() {
     settle(&caller).await;
     assert!(started.elapsed() < PATIENCE);
     assert_eq!(shared().end_offsets(&name).unwrap()[&0], 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn librdkafkas_statistics_are_kept_and_heard() {
+    let cluster = open(&shared().bootstrap_servers());
+    let silent = cluster.producer(&Properties::new()).unwrap();
+    let own = properties(&[("statistics.interval.ms", "50")]);
+    let producer = cluster.producer(&own).unwrap();
+    let heard = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&heard);
+    producer.hear_client_statistics(move |json| {
+        assert!(json.starts_with('{'), "{json}");
+        counter.fetch_add(1, Ordering::Relaxed);
+    });
+    eventually("two reports", || {
+        (heard.load(Ordering::Relaxed) > 1).then_some(())
+    })
+    .await;
+    let latest = producer.client_statistics().unwrap();
+    assert!(latest.contains(r#""type": "producer""#) || latest.contains(r#""type":"producer""#));
+    assert_eq!(silent.client_statistics(), None);
 }

@@ -1,7 +1,9 @@
 //! Producing to topics that are not there (yet).
 
-use crate::support::{PATIENCE, caller, new_topic, numbers, open, send_all, settle, values};
-use barnabas_engine::{ErrorCode, KafkaError, Properties};
+use crate::support::{
+    PATIENCE, caller, new_topic, numbers, open, properties, send_all, settle, values,
+};
+use barnabas_engine::{Error, ErrorCode, KafkaError, Properties, Record};
 use barnabas_testkit::{shared, shared_auto_create, topic_name};
 use std::time::{Duration, Instant};
 
@@ -110,4 +112,90 @@ async fn all_topics_can_be_listed() {
         .unwrap();
     assert!(names.contains(&name), "{names:?}");
     assert!(names.is_sorted(), "{names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_can_be_looked_up_before_anything_is_sent_to_it() {
+    let cluster = open(&shared().bootstrap_servers());
+    let producer = cluster.producer(&Properties::new()).unwrap();
+    let unknown = KafkaError::from_code(ErrorCode::UnknownTopic);
+    let name = topic_name("looked-up");
+    let topic = producer.topic(name.as_bytes()).unwrap();
+    let record = Record {
+        value: Some(b"first"),
+        ..Record::default()
+    };
+    // The bound is not about connecting to the broker.
+    assert_eq!(producer.look_up(&topic).await, Err(unknown));
+    let started = Instant::now();
+    assert_eq!(producer.look_up(&topic).await, Err(unknown));
+    let elapsed = started.elapsed();
+    assert!(elapsed < Duration::from_millis(500) + SLACK, "{elapsed:?}");
+    assert!(!topic.is_known());
+    let refused = producer.submit_to(&topic, None, record, &[], None);
+    assert!(refused.is_err());
+
+    shared().create_topic(&name, 2).unwrap();
+    let created = Instant::now();
+    while producer.look_up(&topic).await.is_err() {
+        let waited = created.elapsed();
+        assert!(waited < Duration::from_secs(2) + SLACK, "{waited:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(topic.is_known());
+    let headers = [("trace", Some(&b"ab1"[..]))];
+    let sent = producer.submit_to(&topic, Some(1), record, &headers, Some(7));
+    let delivery = sent.unwrap().await.unwrap();
+    assert_eq!((delivery.partition, delivery.offset), (1, 0));
+    let nowhere = producer.submit_to(&topic, Some(9), record, &[], None);
+    assert!(
+        matches!(nowhere, Err(Error::Kafka { error }) if error.is(ErrorCode::UnknownPartition))
+    );
+    // It is the partition that is unknown.
+    assert!(topic.is_known());
+    let illegal = producer.topic(b"no/topic").err();
+    assert_eq!(
+        illegal,
+        Some(KafkaError::from_code(ErrorCode::InvalidTopic))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_librdkafka_did_not_find_is_found_once_it_is_there() {
+    let cluster = open(&shared().bootstrap_servers());
+    let own = properties(&[("topic.metadata.propagation.max.ms", "1000")]);
+    let producer = cluster.producer(&own).unwrap();
+    let name = topic_name("by-name");
+    let record = Record {
+        value: Some(b"x"),
+        ..Record::default()
+    };
+    // Taken over, as librdkafka does not know; its report says so.
+    let submitted = producer.submit(&name, None, record, &[], None).unwrap();
+    let Err(Error::Kafka { error }) = submitted.delivered().await else {
+        panic!("delivered to nowhere");
+    };
+    assert!(error.is_unknown_topic(), "{error}");
+    shared().create_topic(&name, 1).unwrap();
+    // librdkafka asks again every second.
+    let created = Instant::now();
+    let submitted = loop {
+        match producer.submit(&name, None, record, &[], None) {
+            Ok(submitted) => break submitted,
+            Err(refused) => {
+                assert_eq!(refused.to_string(), "Local: Unknown topic");
+                let waited = created.elapsed();
+                assert!(waited < Duration::from_secs(2) + SLACK, "{waited:?}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    };
+    assert_eq!(submitted.delivered().await.unwrap().offset, 0);
+    // The topic is not gone because a partition is not there.
+    let nowhere = producer.submit(&name, Some(9), record, &[], None);
+    assert!(
+        matches!(nowhere, Err(Error::Kafka { error }) if error.is(ErrorCode::UnknownPartition))
+    );
+    let delivery = producer.deliver(&name, None, record, &[], None).await;
+    assert_eq!(delivery.unwrap().offset, 1);
 }

@@ -2,20 +2,18 @@
 
 use crate::errors;
 use crate::proto::{AckRq, AckRs};
-use barnabas_engine::Proxies;
+use crate::service::Asked;
+use barnabas_engine::Action;
 use tonic::Status;
 
-pub(crate) async fn ack(proxies: &Proxies, request: AckRq) -> Result<AckRs, Status> {
-    let proxy = proxies
-        .get(&request.cluster)
-        .map_err(errors::unknown_cluster)?;
+pub(crate) async fn ack(asked: &Asked<'_>, request: AckRq) -> Result<AckRs, Status> {
+    let proxy = asked.proxy(&request.cluster, Action::Consume, Some(&request.topic))?;
     errors::check_ack(request.partition, request.offset)?;
     if request.group.is_empty() {
         return Err(errors::empty_group());
     }
     proxy
-        .dispatcher
-        .ack(
+        .ack_one(
             &request.group,
             &request.topic,
             request.partition,

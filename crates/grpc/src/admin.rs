@@ -6,17 +6,18 @@ use crate::proto::{
     GetTopicMetadataRs, ListConsumersRq, ListConsumersRs, ListTopicRq, ListTopicRs,
     PartitionMetadata, PartitionOffset, SetOffsetsRq, SetOffsetsRs,
 };
-use barnabas_engine::{Error, GroupDescription, NewGroupOffset, PartitionDescription, Proxies};
+use crate::service::Asked;
+use barnabas_engine::{
+    Action, Error, GroupDescription, NewGroupOffset, PartitionDescription, SetOffsetsError,
+};
 use std::collections::BTreeMap;
 use tonic::Status;
 
 pub(crate) async fn get_offsets(
-    proxies: &Proxies,
+    asked: &Asked<'_>,
     request: GetOffsetsRq,
 ) -> Result<GetOffsetsRs, Status> {
-    let proxy = proxies
-        .get(&request.cluster)
-        .map_err(errors::unknown_cluster)?;
+    let proxy = asked.proxy(&request.cluster, Action::Describe, Some(&request.topic))?;
     let offsets = proxy
         .admin
         .group_offsets(&request.group, &request.topic)
@@ -39,12 +40,10 @@ pub(crate) async fn get_offsets(
 }
 
 pub(crate) async fn set_offsets(
-    proxies: &Proxies,
+    asked: &Asked<'_>,
     request: SetOffsetsRq,
 ) -> Result<SetOffsetsRs, Status> {
-    let proxy = proxies
-        .get(&request.cluster)
-        .map_err(errors::unknown_cluster)?;
+    let proxy = asked.proxy(&request.cluster, Action::Manage, Some(&request.topic))?;
     let offsets: Vec<NewGroupOffset> = request
         .offsets
         .into_iter()
@@ -57,44 +56,29 @@ pub(crate) async fn set_offsets(
     if offsets.is_empty() {
         return Ok(SetOffsetsRs {});
     }
-    let groups = proxy.admin.group_members(Some(&request.group)).await;
-    let groups = groups.map_err(|error| errors::of_administration(&error))?;
-    // What is written under a consumer would be overwritten by its next
-    // commit (contract, B19).
-    for (member, held) in groups
-        .iter()
-        .flat_map(|group| group.consumers_of(&request.topic))
-    {
-        if let Some(taken) = offsets
-            .iter()
-            .find(|offset| held.contains(&offset.partition))
-        {
-            return Err(Status::failed_precondition(format!(
-                "partition {} of {} is being consumed by {member}",
-                taken.partition, request.topic
-            )));
-        }
-    }
-    let committed = proxy
-        .admin
-        .commit_group_offsets(&request.group, &request.topic, &offsets)
-        .await;
-    match committed {
+    let set = proxy.set_offsets(&request.group, &request.topic, &offsets);
+    match set.await {
         Ok(()) => Ok(SetOffsetsRs {}),
-        Err(Error::Kafka { error }) if error.is_unknown_topic() => Err(errors::unknown_topic("")),
-        Err(error) => Err(errors::of_administration(&error)),
+        Err(owned @ SetOffsetsError::Owned { .. }) => {
+            Err(Status::failed_precondition(owned.to_string()))
+        }
+        Err(SetOffsetsError::Engine(Error::Kafka { error })) if error.is_unknown_topic() => {
+            Err(errors::unknown_topic(""))
+        }
+        Err(SetOffsetsError::Engine(error)) => Err(errors::of_administration(&error)),
     }
 }
 
 pub(crate) async fn list_topics(
-    proxies: &Proxies,
+    asked: &Asked<'_>,
     request: ListTopicRq,
 ) -> Result<ListTopicRs, Status> {
-    let proxy = proxies
-        .get(&request.cluster)
-        .map_err(errors::unknown_cluster)?;
+    let proxy = asked.proxy(&request.cluster, Action::Describe, None)?;
     let failed = |error: Error| errors::of_administration(&error);
-    let topics = proxy.admin.describe_topics().await.map_err(failed)?;
+    let mut topics = proxy.admin.describe_topics().await.map_err(failed)?;
+    // What the token does not allow is not there.
+    let caller = asked.caller();
+    topics.retain(|(name, _)| caller.may(asked.proxies, &request.cluster, Action::Describe, name));
     let names: Vec<&str> = topics.iter().map(|(name, _)| name.as_str()).collect();
     let mut overrides = proxy.admin.topic_overrides(&names).await.map_err(failed)?;
     let topics = topics.iter().map(|(name, partitions)| {
@@ -108,12 +92,10 @@ pub(crate) async fn list_topics(
 }
 
 pub(crate) async fn get_topic_metadata(
-    proxies: &Proxies,
+    asked: &Asked<'_>,
     request: GetTopicMetadataRq,
 ) -> Result<GetTopicMetadataRs, Status> {
-    let proxy = proxies
-        .get(&request.cluster)
-        .map_err(errors::unknown_cluster)?;
+    let proxy = asked.proxy(&request.cluster, Action::Describe, Some(&request.topic))?;
     let failed = |error: Error| errors::of_administration(&error);
     let topic = request.topic.as_str();
     let partitions = proxy
@@ -152,12 +134,10 @@ fn describe(
 }
 
 pub(crate) async fn list_consumers(
-    proxies: &Proxies,
+    asked: &Asked<'_>,
     request: ListConsumersRq,
 ) -> Result<ListConsumersRs, Status> {
-    let proxy = proxies
-        .get(&request.cluster)
-        .map_err(errors::unknown_cluster)?;
+    let proxy = asked.proxy(&request.cluster, Action::Describe, Some(&request.topic))?;
     let (topic, group) = (request.topic.as_str(), request.group.as_str());
     let wanted = (!group.is_empty()).then_some(group);
     let groups = proxy

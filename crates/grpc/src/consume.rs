@@ -3,18 +3,18 @@
 use crate::errors;
 use crate::proto::{ConsNAckRq, ConsRs, RecordHeader};
 use crate::reply::Receipt;
-use barnabas_engine::{AckMode, Consume, Delivered, Dispatcher, Proxies};
-use std::future::poll_fn;
-use std::task::Poll;
+use crate::service::Asked;
+use crate::trace;
+use barnabas_engine::{AckError, AckMode, Action, Consume, Delivered, Proxy};
+use std::sync::Arc;
+use std::time::Instant;
 use tonic::{Response, Status};
 
 pub(crate) async fn consume(
-    proxies: &Proxies,
+    asked: &Asked<'_>,
     request: ConsNAckRq,
 ) -> Result<Response<ConsRs>, Status> {
-    let proxy = proxies
-        .get(&request.cluster)
-        .map_err(errors::unknown_cluster)?;
+    let proxy = asked.proxy(&request.cluster, Action::Consume, Some(&request.topic))?;
     let (mode, has_ack) = match (request.no_ack, request.auto_ack) {
         (true, _) => (AckMode::Explicit, false),
         (false, true) => (AckMode::Auto, false),
@@ -29,53 +29,47 @@ pub(crate) async fn consume(
     if proxy.options.is_consuming_disabled {
         return Err(errors::consuming_disabled());
     }
-    if proxies.is_stopping() {
+    if asked.proxies.is_stopping() {
         return Err(errors::shutting_down());
     }
     if has_ack {
-        acknowledge(&proxy.dispatcher, &request).await;
+        acknowledge(proxy, &request);
     }
+    let began = Instant::now();
     let deliveries = proxy
         .dispatcher
-        .consume(&Consume {
-            group: &request.group,
-            topic: &request.topic,
-            mode,
-            max: 1,
-        })
+        .consume(&Consume::one(&request.group, &request.topic, mode))
         .await
         .map_err(|error| errors::of_consuming(&error))?;
-    let Some(message) = deliveries.messages().first() else {
+    let messages = deliveries.messages();
+    let (group, topic) = (&request.group, &request.topic);
+    asked.trace.received(group, topic, began, messages);
+    let context = asked.trace.of_received(messages);
+    let Some(message) = messages.first() else {
         return Err(Status::internal("no message"));
     };
     let mut response = Response::new(reply(message, proxy.options.has_headers));
+    if proxy.options.has_headers {
+        trace::bring_back(response.metadata_mut(), &context);
+    }
     response.extensions_mut().insert(Receipt::new(deliveries));
     Ok(response)
 }
 
-/// Acknowledges the earlier message. That changes nothing for the reply, so
-/// where it has to ask Kafka it does so while the next message is waited for
-/// and, once begun, even if the client goes away.
-async fn acknowledge(dispatcher: &Dispatcher, request: &ConsNAckRq) {
-    let dispatcher = dispatcher.clone();
-    let (group, topic) = (request.group.clone(), request.topic.clone());
+/// Acknowledges the earlier message. That changes nothing for the reply.
+fn acknowledge(proxy: &Arc<Proxy>, request: &ConsNAckRq) {
     let (partition, offset) = (request.ack_partition, request.ack_offset);
-    let mut acknowledged = Box::pin(async move {
-        if let Err(error) = dispatcher.ack(&group, &topic, partition, offset).await {
-            tracing::debug!(
-                component = "grpc",
-                group,
-                topic,
-                partition,
-                offset,
-                "Ack of a consume request not taken: {error}"
-            );
-        }
-    });
-    let is_done = poll_fn(|context| Poll::Ready(acknowledged.as_mut().poll(context).is_ready()));
-    if !is_done.await {
-        tokio::spawn(acknowledged);
-    }
+    let refused = move |group: &str, topic: &str, error: AckError| {
+        tracing::debug!(
+            component = "grpc",
+            group,
+            topic,
+            partition,
+            offset,
+            "Ack of a consume request not taken: {error}"
+        );
+    };
+    proxy.ack_aside(&request.group, &request.topic, (partition, offset), refused);
 }
 
 fn reply(message: &Delivered, has_headers: bool) -> ConsRs {
@@ -107,7 +101,6 @@ mod tests {
     use super::*;
     use barnabas_engine::ConsumedRecord;
     use bytes::Bytes;
-    use std::sync::Arc;
 
     #[test]
     fn header_names_that_are_not_utf8_are_replaced() {
@@ -126,6 +119,7 @@ mod tests {
         let message = Delivered {
             partition: 1,
             offset: 2,
+            number: 1,
             record: Arc::new(record),
         };
         let reply = reply(&message, true);

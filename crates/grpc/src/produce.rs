@@ -1,9 +1,11 @@
 //! Produce.
 
 use crate::errors;
-use crate::lost::Lost;
 use crate::proto::{ProdRq, ProdRs};
-use barnabas_engine::{Proxies, Record, sarama_text_of};
+use crate::service::Asked;
+use barnabas_engine::{
+    Action, CLUSTER_UNREACHABLE, DeliverySink, Drops, Durability, Error, Record,
+};
 use std::sync::Arc;
 use tonic::Status;
 
@@ -14,20 +16,18 @@ const QUEUED: ProdRs = ProdRs {
 };
 
 pub(crate) async fn produce(
-    proxies: &Proxies,
-    lost: &Arc<Lost>,
+    asked: &Asked<'_>,
+    lost: &Arc<Drops>,
     request: ProdRq,
 ) -> Result<ProdRs, Status> {
-    let proxy = proxies
-        .get(&request.cluster)
-        .map_err(errors::unknown_cluster)?;
-    if proxies.is_stopping() {
+    let proxy = asked.proxy(&request.cluster, Action::Produce, Some(&request.topic))?;
+    if asked.proxies.is_stopping() {
         return Err(errors::shutting_down());
     }
     if !proxy.options.has_headers && !request.headers.is_empty() {
         let refused = errors::headers_unsupported();
         if request.async_mode {
-            lost.add(&request.topic, refused.message());
+            lost.with_headers(&request.topic);
             return Ok(QUEUED);
         }
         return Err(refused);
@@ -36,37 +36,55 @@ pub(crate) async fn produce(
         key: (!request.key_undefined).then_some(&*request.key_value),
         value: Some(&*request.message),
     };
-    let headers: Vec<(&str, Option<&[u8]>)> = request
+    let mut headers: Vec<(&str, Option<&[u8]>)> = request
         .headers
         .iter()
         .map(|header| (&*header.key, Some(&*header.value)))
         .collect();
-    let submitted = proxy
-        .submit(proxies, &request.topic, record, &headers)
-        .await;
-    if !request.async_mode {
-        let delivered = match submitted {
-            Ok(submitted) => submitted.delivered().await,
-            Err(error) => Err(error),
+    let sending = asked.trace.sending(&request.topic);
+    sending.add_where_it_fits(proxy, record, &mut headers);
+    if request.async_mode {
+        let sink: Arc<dyn DeliverySink> = Arc::<Drops>::clone(lost);
+        let is_durable = proxy.cluster.durability(&request.topic) != Durability::Memory;
+        let submitted = proxy
+            .produce(asked.proxies, &request.topic, record, &headers, None, &sink)
+            .await;
+        if let Err(error) = &submitted {
+            sending.failed(error);
+        }
+        return match submitted {
+            Ok(()) => Ok(QUEUED),
+            Err(error) if is_durable || matches!(error, Error::Closed) => {
+                Err(errors::of_producing(&error))
+            }
+            Err(error) => {
+                lost.refused(&request.topic, &error);
+                Ok(QUEUED)
+            }
         };
-        return match delivered {
-            Ok(delivery) => Ok(ProdRs {
+    }
+    // Others may be here because there is a journal.
+    if !proxy.is_reachable() {
+        return Err(Status::unavailable(CLUSTER_UNREACHABLE));
+    }
+    let submitted = proxy
+        .submit(asked.proxies, &request.topic, record, &headers)
+        .await;
+    let delivered = match submitted {
+        Ok(submitted) => submitted.delivered().await,
+        Err(error) => Err(error),
+    };
+    match delivered {
+        Ok(delivery) => {
+            sending.written(delivery);
+            Ok(ProdRs {
                 partition: delivery.partition,
                 offset: delivery.offset,
-            }),
-            Err(error) => Err(errors::of_producing(&error)),
-        };
-    }
-    match submitted {
-        Ok(submitted) => {
-            let lost = Arc::clone(lost);
-            tokio::spawn(async move {
-                if let Err(error) = submitted.delivered().await {
-                    lost.add(&request.topic, &sarama_text_of(&error));
-                }
-            });
+            })
         }
-        Err(error) => lost.add(&request.topic, &sarama_text_of(&error)),
+        Err(error) => {
+            sending.failed(&error);
+            Err(errors::of_producing(&error))
+        }
     }
-    Ok(QUEUED)
 }

@@ -13,14 +13,20 @@
 //! What a broken connection then still has in its own or the kernel's buffer
 //! is lost with it, as with anything that is acknowledged before use.
 
-use barnabas_engine::Deliveries;
+use crate::gateway::Output;
+use barnabas_engine::{Deliveries, ReplyBytes};
 use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep};
 use tonic::Status;
+
+/// What is said to a request that was not done in its time.
+pub(crate) const DEADLINE_EXCEEDED: &str = "context deadline exceeded";
 
 /// The messages of a reply, from the handler to its body. In extensions,
 /// which must be `Clone`.
@@ -34,52 +40,146 @@ impl Receipt {
 }
 
 /// The body of a reply.
-pub(crate) struct Body {
-    inner: tonic::body::Body,
-    deliveries: Option<Deliveries>,
+pub(crate) enum Body {
+    /// Of a request that has one message as its answer.
+    One {
+        inner: tonic::body::Body,
+        deliveries: Option<Deliveries>,
+    },
+    /// Of a stream.
+    Stream(Output),
+    /// Of a standard service, whose streams may go on for ever.
+    Standard {
+        inner: tonic::body::Body,
+        /// Until when; `None` once that has been said, too.
+        deadline: Option<Pin<Box<Sleep>>>,
+        is_over: bool,
+    },
 }
 
 /// The reply with its receipt, if it has one.
 pub(crate) fn with_receipt(mut reply: http::Response<tonic::body::Body>) -> http::Response<Body> {
     let receipt = reply.extensions_mut().remove::<Receipt>();
     let deliveries = receipt.and_then(|receipt| receipt.0.lock().take());
-    reply.map(|inner| Body { inner, deliveries })
+    reply.map(|inner| Body::One { inner, deliveries })
+}
+
+impl Body {
+    /// A reply without messages of consumers.
+    pub(crate) fn of(reply: http::Response<tonic::body::Body>) -> http::Response<Self> {
+        reply.map(|inner| Self::One {
+            inner,
+            deliveries: None,
+        })
+    }
+
+    /// The same, but it ends at the deadline.
+    pub(crate) fn until(
+        deadline: Option<Instant>,
+        reply: http::Response<tonic::body::Body>,
+    ) -> http::Response<Self> {
+        reply.map(|inner| Self::Standard {
+            inner,
+            deadline: deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
+            is_over: false,
+        })
+    }
+}
+
+/// What a stream ends with at its deadline.
+fn in_vain() -> Frame<Written> {
+    let mut trailers = http::HeaderMap::new();
+    // Its text is one that headers can have.
+    let _ = Status::deadline_exceeded(DEADLINE_EXCEEDED).add_header(&mut trailers);
+    Frame::trailers(trailers)
 }
 
 impl http_body::Body for Body {
-    type Data = Chunk;
+    type Data = Written;
     type Error = Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Chunk>, Status>>> {
-        let frame = Pin::new(&mut self.inner).poll_frame(context);
-        frame.map_ok(|frame| {
-            // A unary reply is one data frame.
-            frame.map_data(|bytes| Chunk {
-                bytes,
-                deliveries: self.deliveries.take(),
-            })
-        })
+    ) -> Poll<Option<Result<Frame<Written>, Status>>> {
+        match &mut *self {
+            Self::One { inner, deliveries } => {
+                let frame = Pin::new(inner).poll_frame(context);
+                frame.map_ok(|frame| {
+                    // A unary reply is one data frame.
+                    frame.map_data(|bytes| Written::from(deliveries.take(), bytes))
+                })
+            }
+            Self::Stream(output) => output.poll_frame(context).map(|frame| frame.map(Ok)),
+            Self::Standard {
+                inner,
+                deadline,
+                is_over,
+            } => {
+                if *is_over {
+                    return Poll::Ready(None);
+                }
+                if let Some(sleep) = deadline
+                    && sleep.as_mut().poll(context).is_ready()
+                {
+                    (*deadline, *is_over) = (None, true);
+                    return Poll::Ready(Some(Ok(in_vain())));
+                }
+                let frame = Pin::new(inner).poll_frame(context);
+                frame.map_ok(|frame| frame.map_data(|bytes| Written::from(None, bytes)))
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match self {
+            Self::One { inner, .. } => inner.is_end_stream(),
+            Self::Stream(output) => output.is_over(),
+            Self::Standard { inner, is_over, .. } => *is_over || inner.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match self {
+            Self::One { inner, .. } => inner.size_hint(),
+            Self::Standard { .. } | Self::Stream(_) => SizeHint::default(),
+        }
     }
 }
 
-/// A part of a reply that confirms its messages when it has been taken.
-pub(crate) struct Chunk {
-    bytes: Bytes,
-    deliveries: Option<Deliveries>,
+/// Bytes that know when they have been written, and make room then.
+pub(crate) struct Written {
+    bytes: ReplyBytes,
+    has_messages: bool,
+    /// Given back with them.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
-impl Buf for Chunk {
+impl Written {
+    pub(crate) fn from(deliveries: Option<Deliveries>, bytes: Bytes) -> Self {
+        Self {
+            has_messages: deliveries.is_some(),
+            bytes: match deliveries {
+                Some(deliveries) => ReplyBytes::of(deliveries, bytes),
+                None => ReplyBytes::from(bytes),
+            },
+            _room: None,
+        }
+    }
+
+    /// Whether there are messages of a consumer in it.
+    pub(crate) fn has_messages(&self) -> bool {
+        self.has_messages
+    }
+
+    /// Holds this room until it has been written.
+    pub(crate) fn holding(mut self, room: Option<OwnedSemaphorePermit>) -> Self {
+        self._room = room;
+        self
+    }
+}
+
+impl Buf for Written {
     fn remaining(&self) -> usize {
         self.bytes.remaining()
     }
@@ -90,10 +190,5 @@ impl Buf for Chunk {
 
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
-        if !self.bytes.has_remaining()
-            && let Some(deliveries) = self.deliveries.take()
-        {
-            deliveries.confirm();
-        }
     }
 }

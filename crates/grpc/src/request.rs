@@ -1,11 +1,13 @@
-//! What is checked before a request is decoded: its size and its deadline.
+//! What is looked at before a request is decoded: its size, its deadline, its
+//! name.
 
-use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use std::future::poll_fn;
+use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tonic::Status;
 
@@ -16,76 +18,137 @@ pub(crate) const MAX_MESSAGE: usize = 1_048_576;
 /// A flag and the length of the message.
 const PREFIX: usize = 5;
 
-/// A request's body whose first bytes have been looked at.
-pub(crate) struct Begun<B> {
-    first: Option<Bytes>,
-    rest: B,
+/// A request's body whose messages are looked at as they pass, and refused
+/// when they are too large before more of them is read. tonic would do so
+/// with another code and text, which cannot be configured.
+pub(crate) struct Checked<B> {
+    inner: B,
+    /// The beginning of a prefix.
+    prefix: [u8; PREFIX],
+    /// How much of it there is.
+    known: usize,
+    /// What is still to come of the message behind it.
+    left: usize,
 }
 
-/// Waits for the message's length and refuses it if it is too large. tonic
-/// would do so with another code and text, which cannot be configured.
-pub(crate) async fn begin<B>(mut body: B) -> Result<Begun<B>, Status>
+impl<B> Checked<B> {
+    pub(crate) fn new(inner: B) -> Self {
+        Self {
+            inner,
+            prefix: [0; PREFIX],
+            known: 0,
+            left: 0,
+        }
+    }
+
+    fn look_at(&mut self, mut data: &[u8]) -> Result<(), Status> {
+        while let Some((next, rest)) = data.split_first() {
+            if self.left > 0 {
+                let passing = self.left.min(data.len());
+                self.left -= passing;
+                data = data.split_at_checked(passing).map_or(&[], |(_, rest)| rest);
+                continue;
+            }
+            if let Some(slot) = self.prefix.get_mut(self.known) {
+                *slot = *next;
+            }
+            self.known += 1;
+            data = rest;
+            if self.known == PREFIX {
+                let [_, length @ ..] = self.prefix;
+                let length = u32::from_be_bytes(length) as usize;
+                if length > MAX_MESSAGE {
+                    return Err(too_large(length));
+                }
+                (self.known, self.left) = (0, length);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn too_large(length: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "grpc: received message larger than max ({length} vs. {MAX_MESSAGE})"
+    ))
+}
+
+impl<B> Body for Checked<B>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let mut first = Bytes::new();
-    while first.len() < PREFIX {
-        let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
-        let data = match frame {
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => data,
-                // Trailers: there is no message. tonic has a word for that.
-                Err(_) => break,
-            },
-            Some(Err(error)) => return Err(Status::cancelled(error.to_string())),
-            None => break,
-        };
-        first = if first.is_empty() {
-            data
-        } else {
-            let mut both = BytesMut::from(first);
-            both.extend_from_slice(&data);
-            both.freeze()
-        };
-    }
-    if let Some((_, length)) = first
-        .first_chunk::<PREFIX>()
-        .and_then(|prefix| prefix.split_first())
-        && let Ok(length) = <[u8; 4]>::try_from(length)
-        && let Ok(length) = usize::try_from(u32::from_be_bytes(length))
-        && length > MAX_MESSAGE
-    {
-        return Err(Status::resource_exhausted(format!(
-            "grpc: received message larger than max ({length} vs. {MAX_MESSAGE})"
-        )));
-    }
-    Ok(Begun {
-        first: Some(first).filter(|first| !first.is_empty()),
-        rest: body,
-    })
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Body for Begun<B> {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
-        }
-        Pin::new(&mut self.rest).poll_frame(context)
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        Poll::Ready(frame.map(|frame| {
+            let frame = frame.map_err(|error| Status::cancelled(error.to_string()))?;
+            if let Some(data) = frame.data_ref() {
+                self.look_at(data)?;
+            }
+            Ok(frame)
+        }))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.rest.is_end_stream()
+        self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
+        self.inner.size_hint()
+    }
+}
+
+/// The name of a request, for logs on both sides.
+pub(crate) const ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longer ones are replaced by one of our own.
+const LONGEST_ID: usize = 128;
+
+/// Names requests that come without a name.
+pub(crate) struct RequestIds {
+    /// Of this server, so that two do not give the same name.
+    prefix: u64,
+    next: AtomicU64,
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self {
+            // Seeded by the system's randomness.
+            prefix: RandomState::new().hash_one(std::process::id()),
+            next: AtomicU64::new(0),
+        }
+    }
+}
+
+impl RequestIds {
+    /// The request's own, or a new one.
+    pub(crate) fn of(&self, headers: &HeaderMap) -> HeaderValue {
+        if let Some(id) = headers.get(ID_HEADER)
+            && (1..=LONGEST_ID).contains(&id.len())
+            && id.as_bytes().iter().all(u8::is_ascii_graphic)
+        {
+            return id.clone();
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut text = [0; 32];
+        let digits = [self.prefix, number]
+            .into_iter()
+            .flat_map(|half| (0..16).rev().map(move |place| half >> (4 * place) & 0xf));
+        for (slot, digit) in text.iter_mut().zip(digits) {
+            // A digit is below sixteen.
+            *slot = b"0123456789abcdef"
+                .get(digit as usize)
+                .copied()
+                .unwrap_or(b'0');
+        }
+        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
     }
 }
 
@@ -123,33 +186,58 @@ mod tests {
         StreamBody::new(tokio_stream::iter(frames))
     }
 
+    /// Everything that passes, or why it does not.
+    async fn pass(frames: &[&[u8]]) -> Result<Vec<u8>, Status> {
+        let collected = Checked::new(body(frames)).collect().await;
+        collected.map(|collected| collected.to_bytes().to_vec())
+    }
+
     #[tokio::test]
-    async fn the_length_is_found_however_the_body_is_cut() {
-        // 1,048,577 and 1,048,576.
-        let above: [&[&[u8]]; 3] = [
+    async fn lengths_are_found_however_the_body_is_cut() {
+        // 1,048,577 and 1,048,576; a message of two bytes before the former.
+        let above: [&[&[u8]]; 4] = [
             &[b"\x00\x00\x10\x00\x01"],
             &[b"\x00\x00", b"\x10\x00", b"\x01more"],
             &[b"", b"\x00", b"\x00\x10\x00\x01"],
+            &[b"\x00\x00\x00\x00\x02a", b"b\x00\x00\x10", b"\x00\x01"],
         ];
         for frames in above {
-            let refused = begin(body(frames)).await.err().unwrap();
+            let refused = pass(frames).await.unwrap_err();
             assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
             assert_eq!(
                 refused.message(),
                 "grpc: received message larger than max (1048577 vs. 1048576)"
             );
         }
-        let below: [&[&[u8]]; 4] = [
+        let below: [&[&[u8]]; 5] = [
             &[b"\x00\x00\x10\x00\x00", b"more"],
             &[b"\x00\x00\x10", b"\x00\x00more"],
+            &[b"\x00\x00\x00\x00\x01\xff\x00\x00\x00\x00\x00", b"\x00"],
             &[b"\x00\x00"],
             &[],
         ];
         for frames in below {
-            let begun = begin(body(frames)).await.ok().unwrap();
-            let all = begun.collect().await.unwrap().to_bytes();
-            assert_eq!(all, frames.concat());
+            assert_eq!(pass(frames).await.unwrap(), frames.concat());
         }
+    }
+
+    #[test]
+    fn ids() {
+        let ids = RequestIds::default();
+        let id = |text: &'static [u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ID_HEADER, http::HeaderValue::from_bytes(text).unwrap());
+            ids.of(&headers)
+        };
+        assert_eq!(id(b"abc-1"), "abc-1");
+        let mut own = vec![ids.of(&HeaderMap::new())];
+        for unfit in [&b""[..], b"a b", b"\xff", &[b'x'; 129]] {
+            own.push(id(Box::leak(Box::from(unfit))));
+        }
+        own.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+        own.dedup();
+        assert_eq!(own.len(), 5);
+        assert!(own.iter().all(|id| id.len() == 32));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Produce.
 
-use crate::support::{Gateway, assert_refused, header, message, new_topic};
+use crate::support::{Gateway, PATIENCE, assert_refused, header, message, new_topic};
 use barnabas_grpc::proto::ProdRq;
 use barnabas_testkit::{Record, shared, topic_name};
 use bytes::Bytes;
@@ -79,6 +79,25 @@ async fn async_mode_hides_failures() {
     let found = records(&topic, 1).await;
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].value_text(), "end");
+    // Nobody is told, but they are counted. The missing topic is known to be missing last.
+    let expected = [
+        ("unknown_topic", 1),
+        ("too_large", 1),
+        ("headers_unsupported", 1),
+        ("timed_out", 0),
+        ("other", 1),
+    ];
+    let counts = || -> Vec<(&str, u64)> {
+        let counts = gateway.server.dropped();
+        counts
+            .map(|(reason, count)| (reason.name(), count))
+            .collect()
+    };
+    let started = Instant::now();
+    while counts() != expected {
+        assert!(started.elapsed() < PATIENCE, "{:?}", counts());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

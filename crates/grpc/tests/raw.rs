@@ -62,7 +62,23 @@ impl Raw {
         body: Vec<u8>,
         headers: &[(&str, &str)],
     ) -> Replying {
-        let mut request = http::Request::post(format!("http://test/KafkaPixy/{method}"))
+        let path = format!("/KafkaPixy/{method}");
+        self.send(&path, body, true, headers).await
+    }
+
+    /// Opens a stream with its first message and waits for the headers of the reply.
+    pub(crate) async fn open(&mut self, path: &str, first: Vec<u8>) -> Replying {
+        self.send(path, first, false, &[]).await
+    }
+
+    async fn send(
+        &mut self,
+        path: &str,
+        body: Vec<u8>,
+        is_last: bool,
+        headers: &[(&str, &str)],
+    ) -> Replying {
+        let mut request = http::Request::post(format!("http://test{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers");
         for (name, value) in headers {
@@ -73,8 +89,14 @@ impl Raw {
             .await
             .unwrap();
         let (response, mut request) = self.requests.send_request(request, false).unwrap();
-        request.send_data(body.into(), true).unwrap();
+        let sent = request.send_data(body.into(), is_last);
         let (head, body) = response.await.unwrap().into_parts();
+        if let Err(error) = sent {
+            // A server that has answered all it has to may end the stream before it was sent
+            // everything, and then says so (RFC 9113, section 8.1).
+            let reset = std::future::poll_fn(|context| request.poll_reset(context)).await;
+            assert_eq!(reset.unwrap(), h2::Reason::NO_ERROR, "{error}");
+        }
         Replying {
             headers: head.headers,
             body,

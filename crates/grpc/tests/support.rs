@@ -4,9 +4,10 @@ use barnabas_engine::{
     Cluster, ClusterConfig, DispatchConfig, Dispatcher, InitialOffset, Properties, Proxies, Proxy,
     ProxyOptions,
 };
-use barnabas_grpc::Server;
 use barnabas_grpc::proto::kafka_pixy_client::KafkaPixyClient;
 use barnabas_grpc::proto::{AckRq, ConsNAckRq, ConsRs, ProdRq, RecordHeader};
+use barnabas_grpc::v1::gateway_client::GatewayClient;
+use barnabas_grpc::{Options as ServerOptions, Server};
 use barnabas_testkit::{shared, topic_name};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -27,6 +28,7 @@ pub(crate) struct Options {
     pub(crate) dispatch: DispatchConfig,
     pub(crate) is_consuming_disabled: bool,
     pub(crate) has_headers: bool,
+    pub(crate) server: ServerOptions,
 }
 
 impl Default for Options {
@@ -42,6 +44,7 @@ impl Default for Options {
             },
             is_consuming_disabled: false,
             has_headers: true,
+            server: ServerOptions::default(),
         }
     }
 }
@@ -85,13 +88,14 @@ impl Gateway {
             is_consuming_disabled: options.is_consuming_disabled,
             has_headers: options.has_headers,
             max_message_bytes: 1_000_000,
+            strict_async: false,
         };
         let proxy = Proxy::new(&cluster, dispatcher.clone(), proxy_options).unwrap();
         let by_name = BTreeMap::from([("main".to_owned(), proxy)]);
         let proxies = Arc::new(Proxies::new("main".to_owned(), by_name).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Self {
-            server: Server::start(listener, Arc::clone(&proxies)).unwrap(),
+            server: Server::start(listener, Arc::clone(&proxies), options.server).unwrap(),
             proxies,
             dispatcher,
         }
@@ -109,6 +113,14 @@ impl Gateway {
 pub(crate) async fn connect(address: SocketAddr) -> Result<Client, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     Ok(KafkaPixyClient::new(endpoint.connect().await?))
+}
+
+pub(crate) type Streams = GatewayClient<Channel>;
+
+/// A client of `barnabas.v1.Gateway`.
+pub(crate) async fn streams(gateway: &Gateway) -> Streams {
+    let endpoint = Endpoint::from_shared(format!("http://{}", gateway.address())).unwrap();
+    GatewayClient::new(endpoint.connect().await.unwrap())
 }
 
 /// A topic on the shared broker that no other test uses.

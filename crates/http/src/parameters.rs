@@ -2,20 +2,31 @@
 
 use crate::reply::{self, Reply};
 use hyper::StatusCode;
+use std::borrow::Cow;
 
-/// Names and values, decoded; values may be any bytes.
+/// More pairs than any request needs: each takes more memory than its text.
+const MOST_PAIRS: usize = 1_000;
+
+/// Names and values, decoded; values may be any bytes. Borrowed where nothing
+/// was to decode.
 #[derive(Debug, Default)]
-pub(crate) struct Parameters(Vec<(Vec<u8>, Vec<u8>)>);
+pub(crate) struct Parameters<'a>(Vec<(Part<'a>, Part<'a>)>);
 
-impl Parameters {
+type Part<'a> = Cow<'a, [u8]>;
+
+impl<'a> Parameters<'a> {
     /// Reads a query string behind what is there already.
     ///
     /// # Errors
-    /// The escape that is none, as the old system words it.
-    pub(crate) fn add(&mut self, query: &[u8]) -> Result<(), String> {
+    /// The escape that is none, as the old system words it; or that there are
+    /// too many.
+    pub(crate) fn add(&mut self, query: &'a [u8]) -> Result<(), String> {
         for pair in query.split(|byte| *byte == b'&') {
             if pair.is_empty() {
                 continue;
+            }
+            if self.0.len() >= MOST_PAIRS {
+                return Err(format!("more than {MOST_PAIRS} parameters"));
             }
             let mut parts = pair.splitn(2, |byte| *byte == b'=');
             let name = decode(parts.next().unwrap_or_default(), true)?;
@@ -25,19 +36,25 @@ impl Parameters {
         Ok(())
     }
 
-    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    /// All values of a name.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.0
             .iter()
-            .filter(move |(own, _)| own == name.as_bytes())
-            .map(|(_, value)| value.as_slice())
+            .filter(move |(own, _)| **own == *name.as_bytes())
+            .map(|(_, value)| &**value)
+    }
+
+    /// All names, as often as they are there.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|(name, _)| &**name)
     }
 
     /// The first value.
     pub(crate) fn first(&self, name: &str) -> Option<&[u8]> {
         self.0
             .iter()
-            .find(|(own, _)| own == name.as_bytes())
-            .map(|(_, value)| value.as_slice())
+            .find(|(own, _)| **own == *name.as_bytes())
+            .map(|(_, value)| &**value)
     }
 
     /// Whether a flag is there, whatever its value.
@@ -118,7 +135,14 @@ pub(crate) fn refused(text: impl Into<String>) -> Box<Reply> {
 }
 
 /// Decodes percent escapes; in queries a plus is a blank.
-pub(crate) fn decode(text: &[u8], is_query: bool) -> Result<Vec<u8>, String> {
+///
+/// # Errors
+/// The escape that is none, as the old system words it.
+pub(crate) fn decode(text: &[u8], is_query: bool) -> Result<Cow<'_, [u8]>, String> {
+    let is_plain = |byte: &u8| *byte != b'%' && !(is_query && *byte == b'+');
+    if text.iter().all(is_plain) {
+        return Ok(Cow::Borrowed(text));
+    }
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((byte, behind)) = rest.split_first() {
@@ -144,14 +168,14 @@ pub(crate) fn decode(text: &[u8], is_query: bool) -> Result<Vec<u8>, String> {
             byte => decoded.push(*byte),
         }
     }
-    Ok(decoded)
+    Ok(Cow::Owned(decoded))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(query: &str) -> Parameters {
+    fn read(query: &str) -> Parameters<'_> {
         let mut parameters = Parameters::default();
         parameters.add(query.as_bytes()).unwrap();
         parameters
@@ -173,7 +197,15 @@ mod tests {
             let problem = Parameters::default().add(query.as_bytes()).unwrap_err();
             assert_eq!(problem, format!("invalid URL escape \"{shown}\""));
         }
-        assert_eq!(decode(b"a+b%20c", false).unwrap(), b"a+b c");
+        assert_eq!(*decode(b"a+b%20c", false).unwrap(), *b"a+b c");
+    }
+
+    #[test]
+    fn there_is_a_limit() {
+        let most = "a=&".repeat(MOST_PAIRS);
+        assert!(Parameters::default().add(most.as_bytes()).is_ok());
+        let more = format!("{most}b");
+        assert!(Parameters::default().add(more.as_bytes()).is_err());
     }
 
     #[test]
@@ -187,7 +219,10 @@ mod tests {
 
     #[test]
     fn numbers_are_read_as_go_does() {
-        let number = |text: &str| read(&format!("n={text}")).number("n", 100).map_err(|_| ());
+        let number = |text: &str| {
+            let query = format!("n={text}");
+            read(&query).number("n", 100).map_err(|_| ())
+        };
         assert_eq!(number("7"), Ok(Some(7)));
         assert_eq!(number("%2B7"), Ok(Some(7)));
         assert_eq!(number("100"), Ok(Some(100)));

@@ -1,6 +1,6 @@
 //! Offsets, consumers, topics: sections 3.4 to 3.7 of the contract.
 
-use crate::support::{gateway, new_topic};
+use crate::support::{Changes, gateway, new_topic, start};
 use barnabas_testkit::{shared, topic_name};
 use serde_json::json;
 
@@ -69,11 +69,22 @@ async fn consumers_are_listed_and_protected() {
         .await
         .is_error(400, &text);
     assert_eq!(gateway.get(&path).await.json(), json!({}));
-    // What is being consumed is not changed under the consumer.
+    // What another process consumes is not changed under it; who consumes it
+    // goes on from there.
     let path = format!("/topics/{topic}/offsets?group={group}");
-    let body = r#"[{"partition": 1, "offset": 0}]"#;
-    let answer = gateway.post(&path, "application/json", body).await;
+    let body = r#"[{"partition": 0, "offset": 0}]"#;
+    let other = start(Changes::default(), None);
+    let answer = other.post(&path, "application/json", body).await;
     assert_eq!(answer.status, 409, "{}", answer.body);
+    let text = format!("partition 0 of {topic} is being consumed by ");
+    assert!(answer.body.contains(&text), "{}", answer.body);
+    let answer = gateway.post(&path, "application/json", body).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
+    let again = gateway.consume(&topic, &format!("group={group}")).await;
+    assert_eq!(
+        (&again["partition"], &again["offset"]),
+        (&json!(0), &json!(0))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,17 @@
 //! Consuming and acknowledging: sections 3.2 and 3.3 of the contract.
 
-use crate::support::{Changes, gateway, is_committed, new_topic, start};
-use barnabas_engine::DispatchConfig;
+use crate::support::{Changes, PATIENCE, gateway, is_committed, new_topic, start};
+use barnabas_engine::{
+    AckMode, Cluster, ClusterConfig, Consume, DispatchConfig, Dispatcher, PeerAcks, PeerReply,
+    Peers, Properties, client_id_at,
+};
 use barnabas_testkit::{shared, topic_name};
 use serde_json::json;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Notify;
 
 fn fill(topic: &str, count: usize) {
     for number in 0..count {
@@ -72,6 +78,90 @@ async fn a_loop_acknowledges_each_message_with_the_next_request() {
         .get(&path)
         .await
         .is_error(408, "long polling timeout");
+}
+
+/// A replica that does not answer for now.
+#[derive(Default)]
+struct Silent {
+    is_asked: Notify,
+    is_over: Arc<AtomicBool>,
+}
+
+/// Tells that nobody waits for its answer any more.
+struct Over(Arc<AtomicBool>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl Peers for Silent {
+    fn ack<'a>(&'a self, _: &'a str, _: PeerAcks<'a>) -> PeerReply<'a> {
+        let over = Over(Arc::clone(&self.is_over));
+        self.is_asked.notify_one();
+        Box::pin(async move {
+            let _over = over;
+            std::future::pending().await
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ack_that_another_replica_has_to_take_holds_no_message_up() {
+    let silent = Arc::new(Silent::default());
+    let changes = Changes {
+        peers: Some(Arc::<Silent>::clone(&silent)),
+        ..Changes::default()
+    };
+    let gateway = start(changes, None);
+    let (group, topic) = (topic_name("aside"), new_topic("aside", 1));
+    shared().produce(&topic, None, None, Some(b"one")).unwrap();
+    shared().produce(&topic, None, None, Some(b"two")).unwrap();
+    gateway
+        .consume(&topic, &format!("group={group}&noAck"))
+        .await;
+    // Another member, which owns nothing of this topic.
+    let mut config = ClusterConfig::default();
+    let brokers = shared().bootstrap_servers();
+    config.common.set("bootstrap.servers", brokers);
+    let cluster = Cluster::open(config).unwrap();
+    let mut own = Properties::new();
+    own.set("client.id", client_id_at("other", "silent:1"));
+    let other = Dispatcher::start(&cluster, DispatchConfig::default(), &own).unwrap();
+    let other_topic = new_topic("other", 1);
+    let joining = tokio::spawn({
+        let (other, group) = (other.clone(), group.clone());
+        async move {
+            loop {
+                let request = Consume::one(&group, &other_topic, AckMode::Explicit);
+                let _ = other.consume(&request).await;
+            }
+        }
+    });
+    let admin = &gateway.proxies.get("").unwrap().admin;
+    let started = Instant::now();
+    loop {
+        let groups = admin.group_members(Some(&group)).await.unwrap();
+        let found = groups.iter().find(|found| found.group == group);
+        if found.is_some_and(|found| found.state == "Stable" && found.members.len() == 2) {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "{groups:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Nobody's partition: whoever had it last may take it.
+    let query = format!("group={group}&ackPartition=7&ackOffset=0");
+    let message = gateway.consume(&topic, &query).await;
+    assert!(
+        !silent.is_over.load(Ordering::Acquire),
+        "the reply has waited for the ack"
+    );
+    assert_eq!(message["offset"], 1);
+    let asked = tokio::time::timeout(PATIENCE, silent.is_asked.notified()).await;
+    asked.expect("the other replica is asked nevertheless");
+    joining.abort();
+    other.stop(std::future::ready(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,7 +281,11 @@ async fn a_client_that_hangs_up_takes_no_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reply_that_is_not_read_acknowledges_nothing() {
-    let gateway = gateway();
+    let small = Changes {
+        send_buffer: Some(16 << 10),
+        ..Changes::default()
+    };
+    let gateway = start(small, None);
     let topic = new_topic("unread", 1);
     let group = topic_name("unread");
     let large = vec![b'x'; 900_000];
@@ -204,10 +298,11 @@ async fn a_reply_that_is_not_read_acknowledges_nothing() {
         .consume(&topic, &format!("group={group}&noAck"))
         .await;
     assert_eq!(first["offset"], 0);
-    // More than the sockets hold; the client looks at its beginning and goes.
-    let mut client = tokio::net::TcpStream::connect(gateway.address)
-        .await
-        .unwrap();
+    // More than the sockets hold, even if it is one message; the client looks
+    // at its beginning and goes.
+    let client = tokio::net::TcpSocket::new_v4().unwrap();
+    client.set_recv_buffer_size(16 << 10).unwrap();
+    let mut client = client.connect(gateway.address).await.unwrap();
     let request =
         format!("GET /topics/{topic}/messages?group={group}&max=19 HTTP/1.1\r\nHost: x\r\n\r\n");
     client.write_all(request.as_bytes()).await.unwrap();
@@ -215,8 +310,15 @@ async fn a_reply_that_is_not_read_acknowledges_nothing() {
     client.read_exact(&mut status).await.unwrap();
     assert_eq!(&status, b"HTTP/1.1 200 OK");
     drop(client);
-    let next = gateway.consume(&topic, &format!("group={group}")).await;
-    assert_eq!(next["offset"], 1);
+    // All of them come, those that were in the reply as soon as its end has
+    // been noticed.
+    let mut offsets = Vec::new();
+    for _ in 1..20 {
+        let next = gateway.consume(&topic, &format!("group={group}")).await;
+        offsets.push(next["offset"].as_i64().unwrap());
+    }
+    offsets.sort_unstable();
+    assert_eq!(offsets, (1..20).collect::<Vec<i64>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]

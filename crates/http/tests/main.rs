@@ -9,7 +9,17 @@
 )]
 
 mod administration;
+mod connections;
 mod consuming;
+mod document;
+mod idempotency;
+mod kafboy;
+mod kprf;
+mod native;
+mod native_producing;
+mod problems;
 mod producing;
 mod support;
+mod tokens;
+mod tracing;
 mod wire;

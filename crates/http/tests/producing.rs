@@ -1,6 +1,7 @@
 //! Producing: section 3.1 of the contract.
 
 use crate::support::{Changes, answer, gateway, new_topic, start};
+use barnabas_engine::DropReason;
 use barnabas_testkit::{shared, topic_name};
 use serde_json::json;
 use std::time::Duration;
@@ -177,4 +178,84 @@ async fn a_batch_has_a_result_for_each_message() {
     );
     let answer = gateway.post(&path, "application/json", "[{").await;
     assert_eq!(answer.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_go_in_and_out_for_those_who_ask() {
+    let gateway = gateway();
+    let topic = new_topic("times", 1);
+    let path = format!("/topics/{topic}");
+    let messages = format!("{path}/messages");
+    let early = format!("{messages}?sync&timestamp=1500");
+    assert_eq!(gateway.post(&early, TEXT, "a").await.status, 200);
+    let sync = format!("{messages}?sync");
+    let form = gateway.post(&sync, FORM, "msg=b&timestamp=1600").await;
+    assert_eq!(form.status, 200);
+    let batch = json!([
+        {"value": "Yw==", "timestamp": 1700},
+        {"value": "ZA==", "timestamp": -1},
+    ]);
+    let path = format!("{path}/batches");
+    let batch = gateway.post(&path, "application/json", batch.to_string());
+    let results = batch.await.json();
+    assert_eq!(results[1], json!({"error": "bad timestamp: [-1]"}));
+    let bad = format!("{messages}?timestamp=x");
+    gateway.post(&bad, TEXT, "a").await.is_error(
+        400,
+        "bad timestamp: [x]: strconv.ParseInt: parsing \"x\": invalid syntax",
+    );
+    let group = topic_name("times");
+    let old = gateway.consume(&topic, &format!("group={group}")).await;
+    assert_eq!(
+        (&old["value"], old.get("timestamp")),
+        (&json!("YQ=="), None)
+    );
+    let query = format!("group={group}&timestamp");
+    assert_eq!(gateway.consume(&topic, &query).await["timestamp"], 1600);
+    let many = gateway.consume(&topic, &format!("{query}&max=5")).await;
+    assert_eq!(many[0]["timestamp"], 1700);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_dropped_is_counted_or_told() {
+    let topic = new_topic("dropped", 1);
+    let path = format!("/topics/{topic}/messages");
+    let counts = |gateway: &crate::support::Gateway| {
+        let counts = gateway.server.dropped();
+        counts.filter(|(_, count)| *count > 0).collect::<Vec<_>>()
+    };
+    let old = |strict_async| Changes {
+        has_headers: false,
+        strict_async,
+        ..Changes::default()
+    };
+    let (lenient, strict) = (start(old(false), None), start(old(true), None));
+    let with_header = |gateway: &crate::support::Gateway| {
+        let request = gateway.client.post(gateway.url(&path)).body("x");
+        request
+            .header("content-type", TEXT)
+            .header("x-kafka-a", "AA==")
+    };
+    for size in [1_000_000, 1_100_000] {
+        let large = lenient.post(&path, TEXT, "x".repeat(size)).await;
+        assert_eq!((large.status, large.body.as_str()), (200, "{}"));
+        let large = strict.post(&path, TEXT, "x".repeat(size)).await;
+        assert_eq!(large.status, 500, "{}", large.body);
+    }
+    assert_eq!(answer(with_header(&lenient)).await.status, 200);
+    assert_eq!(answer(with_header(&strict)).await.status, 400);
+    let expected = [
+        (DropReason::TooLarge, 2),
+        (DropReason::HeadersUnsupported, 1),
+    ];
+    assert_eq!(counts(&lenient), expected);
+    assert_eq!(counts(&strict), []);
+    // Nobody is told that what is dropped has been taken while the process
+    // ends.
+    for gateway in [lenient, strict] {
+        gateway.proxies.refuse_work();
+        let refused = gateway.post(&path, TEXT, "x").await;
+        refused.is_error(503, "service is shutting down");
+    }
+    assert!(shared().read_all(&topic).unwrap().is_empty());
 }

@@ -1,7 +1,11 @@
 //! Routes, methods, sockets: sections 1 and 2 of the contract.
 
-use crate::support::{Changes, answer, gateway, new_topic, start};
+use crate::support::{Changes, PATIENCE, answer, gateway, new_topic, start};
+use barnabas_http::{Listener, Options, Server};
+use std::net::TcpListener;
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn routes_answer_as_the_old_system() {
@@ -93,4 +97,22 @@ async fn curl_works_on_both_kinds_of_sockets() {
         "{\n  \"error\": \"missing Content-Length header\"\n}"
     );
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_dies_is_noticed() {
+    let proxies = Arc::clone(&gateway().proxies);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let same = listener.try_clone().unwrap();
+    let listeners = vec![Listener::Tcp(listener)];
+    let mut server = Server::start(listeners, proxies, Options::default()).unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(100), server.failed());
+    early.await.unwrap_err();
+    // As if somebody closed it under the process.
+    socket2::SockRef::from(&same)
+        .shutdown(std::net::Shutdown::Both)
+        .unwrap();
+    let noticed = tokio::time::timeout(PATIENCE, server.failed());
+    noticed.await.unwrap();
+    server.stop().await;
 }

@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     cluster.consumer.set("auto.offset.reset", "earliest");
     let cluster = Cluster::open(cluster)?;
     let listener = std::net::TcpListener::bind(format!("127.0.0.1:{port}"))?;
-    let server = Server::start(vec![listener], Config::default(), cluster.clone())?;
+    let server = Server::start(vec![listener], Config::default(), cluster.clone(), None)?;
     tokio::signal::ctrl_c().await?;
     server.drain().await;
     let undelivered = cluster.flush(Duration::from_secs(5)).await;

@@ -4,6 +4,7 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A password. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
@@ -13,6 +14,11 @@ impl Secret {
     /// Wraps a secret.
     pub fn new(secret: String) -> Self {
         Self(secret)
+    }
+
+    /// The secret itself, for those that have to send it.
+    pub fn expose(&self) -> &str {
+        &self.0
     }
 
     /// Compares in a time that does not depend on where they differ.
@@ -35,7 +41,7 @@ impl Config {
     /// What [`Server::start`](crate::Server::start) would say to them.
     pub fn check(&self) -> Result<(), Error> {
         match &self.tls {
-            Some(files) => crate::server::acceptor(files).map(drop),
+            Some(files) => crate::server::load_tls(files).map(drop),
             None => Ok(()),
         }
     }
@@ -125,6 +131,9 @@ pub struct Config {
     pub reply: ReplyForm,
     /// Speak TLS only.
     pub tls: Option<TlsFiles>,
+    /// How long a consumer of streams lives without XREADGROUP and XACK
+    /// (contract, 13.3: a minute).
+    pub stream_idle: Duration,
 }
 
 impl Default for Config {
@@ -138,6 +147,7 @@ impl Default for Config {
             users: BTreeMap::new(),
             reply: ReplyForm::default(),
             tls: None,
+            stream_idle: Duration::from_secs(60),
         }
     }
 }

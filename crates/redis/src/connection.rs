@@ -2,6 +2,7 @@
 
 use crate::codec::{Frame, Limits, ParseError, Parser, Protocol, Reply};
 use crate::commands::{self, Arguments, Context, Flow};
+use crate::meter::Failure;
 use crate::registry::{Entry, order};
 use crate::server::Place;
 use crate::session::Session;
@@ -86,12 +87,12 @@ enum End {
 
 /// Serves a client until it leaves, breaks the protocol or is asked to go.
 pub(crate) async fn serve(place: Place, stream: Stream, peer: String) {
-    let entry = place.0.registry.enter(peer, stream.descriptor());
+    let entry = place.shared.registry.enter(peer, stream.descriptor());
     // Declared after the stream, hence dropped before it: others look at the
     // socket as long as the session is registered.
     let mut stream = stream;
     let mut connection = Connection {
-        session: Session::new(Arc::clone(&place.0), entry),
+        session: Session::new(Arc::clone(&place.shared), entry),
         parser: Parser::default(),
         protocol: Protocol::default(),
     };
@@ -104,15 +105,21 @@ pub(crate) async fn serve(place: Place, stream: Stream, peer: String) {
     let id = connection.session.id().to_owned();
     // Before the client sees the end: whoever reconnects at once finds the
     // name and the place free.
+    let meter = Arc::clone(&place.shared.meter);
     drop(connection);
     drop(place);
     stream.shutdown().await;
+    meter.sent(stream.take_sent());
     match end {
         End::Regular => tracing::debug!(component = format!("client-{id}"), "closed"),
         End::Malformed(error) => {
+            meter.failed(Failure::Protocol as usize);
             tracing::warn!(component = format!("client-{id}"), "closed: {error}");
         }
-        End::Io(error) => tracing::info!(component = format!("client-{id}"), "closed: {error}"),
+        End::Io(error) => {
+            meter.failed(Failure::Connection as usize);
+            tracing::info!(component = format!("client-{id}"), "closed: {error}");
+        }
     }
 }
 
@@ -137,8 +144,8 @@ impl Connection {
         loop {
             let since = Instant::now();
             match self.wait_for_input(stream, spins).await {
-                Ok(Waited::Readable) => {}
-                Ok(Waited::Ordered) => return End::Regular,
+                Ok(Waited::Readable | Waited::Nothing) => {}
+                Ok(Waited::Ordered) => return self.last_words(stream).await,
                 Err(error) => return End::Io(error),
             }
             spins = is_alone(self.session.entry.id) && since.elapsed() < SPIN;
@@ -154,6 +161,7 @@ impl Connection {
             let mut reply = Reply {
                 bytes: output,
                 protocol: self.protocol,
+                ..Reply::default()
             };
             input.reserve(READ_BYTES);
             let orders = orders_to_end(&self.session);
@@ -168,7 +176,8 @@ impl Connection {
             };
             let end = match read {
                 Ok(0) => Some(End::Regular),
-                Ok(_) => {
+                Ok(bytes) => {
+                    self.session.shared.meter.received(bytes);
                     self.process(&mut input, &mut produced, &mut reply, stream)
                         .await
                 }
@@ -185,6 +194,7 @@ impl Connection {
             if let Err(error) = stream.write(&mut reply.bytes).await {
                 return End::Io(error);
             }
+            self.session.shared.meter.sent(stream.take_sent());
             pending = if input.is_empty() {
                 self.parser.rest();
                 BytesMut::new()
@@ -198,8 +208,67 @@ impl Connection {
             }
             .give_back();
             if self.must_end() {
-                return End::Regular;
+                return self.last_words(stream).await;
             }
+        }
+    }
+
+    /// Answers the XADDs under way before the connection ends in good order.
+    async fn last_words(&mut self, stream: &mut Stream) -> End {
+        let mut reply = Reply {
+            protocol: self.protocol,
+            ..Reply::default()
+        };
+        let settled = async {
+            commands::settle(&mut self.session, &mut reply, stream).await?;
+            stream.write(&mut reply.bytes).await
+        };
+        match settled.await {
+            Ok(()) => End::Regular,
+            Err(error) => End::Io(error),
+        }
+    }
+
+    /// Waits for input; meanwhile answers the XADDs under way as Kafka does.
+    /// While there are too many of them no input is waited for.
+    async fn wait_with_adds(&mut self, stream: &mut Stream) -> std::io::Result<Waited> {
+        let entry = Arc::clone(&self.session.entry);
+        let orders = orders_to_end(&self.session);
+        let mut buffers = Buffers::borrow();
+        let mut reply = Reply {
+            bytes: std::mem::take(&mut buffers.output),
+            protocol: self.protocol,
+            ..Reply::default()
+        };
+        let waited = loop {
+            let adds = &mut self.session.adds;
+            if adds.is_empty() {
+                break Ok(None);
+            }
+            let has_room = adds.has_room();
+            let client = async {
+                if has_room {
+                    return stream.readable().await.map(|()| Some(Waited::Readable));
+                }
+                stream.hung_up().await;
+                entry.give_order(order::KILL);
+                Ok(Some(Waited::Ordered))
+            };
+            tokio::select! {
+                biased;
+                () = adds.progress(&mut reply) => {}
+                waited = client => break waited,
+                () = entry.ordered(orders) => break Ok(Some(Waited::Ordered)),
+            }
+            if let Err(error) = stream.write(&mut reply.bytes).await {
+                break Err(error);
+            }
+        };
+        buffers.output = reply.bytes;
+        buffers.give_back();
+        match waited? {
+            Some(waited) => Ok(waited),
+            None => Ok(Waited::Nothing),
         }
     }
 
@@ -209,6 +278,12 @@ impl Connection {
         stream: &mut Stream,
         spins: bool,
     ) -> std::io::Result<Waited> {
+        if !self.session.adds.is_empty() {
+            match self.wait_with_adds(stream).await? {
+                Waited::Nothing => {}
+                waited => return Ok(waited),
+            }
+        }
         if spins && self.session.watched.is_none() {
             let since = Instant::now();
             while since.elapsed() < SPIN {
@@ -289,6 +364,9 @@ impl Connection {
                         .map(End::Io);
                 }
                 Err(error) => {
+                    if let Err(error) = commands::settle(&mut self.session, reply, stream).await {
+                        break Some(End::Io(error));
+                    }
                     if let Some(error) = produced
                         .finish(&mut self.session, input, reply, stream)
                         .await
@@ -304,6 +382,13 @@ impl Connection {
             start = end;
             executed += 1;
             let arguments = Arguments::new(&self.parser, input);
+            // Nobody is answered before those who asked earlier.
+            if !self.session.adds.is_empty()
+                && !arguments.is(0, "xadd")
+                && let Err(error) = commands::settle(&mut self.session, reply, stream).await
+            {
+                break Some(End::Io(error));
+            }
             // Consecutive messages to one topic go to Kafka in one call.
             if produced.take(&mut self.session, &arguments, input) {
                 continue;
@@ -358,4 +443,6 @@ fn orders_to_end(session: &Session) -> u8 {
 enum Waited {
     Readable,
     Ordered,
+    /// What else there was to be waited for is over.
+    Nothing,
 }

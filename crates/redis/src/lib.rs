@@ -14,19 +14,24 @@
 //! - `codec`: the wire format, without I/O;
 //! - `commands`: one file per command or family;
 //! - `registry`: what connections know of each other: names, watchers;
+//! - `streams`: consumers of streams, which belong to no connection;
 //! - `offsets`: how many messages topics keep;
-//! - `statistics`: counters.
+//! - `statistics`: counters of the protocol; `meter`: those of the metrics.
 
 mod codec;
 mod commands;
 mod config;
 mod connection;
+#[doc(hidden)]
+pub mod fuzzing;
+mod meter;
 mod offsets;
 mod registry;
 mod server;
 mod session;
 mod statistics;
 mod stream;
+mod streams;
 
 pub use config::{Config, Error, ReplyForm, Secret, TlsFiles, is_rafkas_own, property_text};
 pub use server::{Drained, Server};

@@ -149,7 +149,7 @@ impl Watched {
 #[derive(Default)]
 pub(crate) struct Registry {
     entries: Mutex<BTreeMap<u64, Arc<Entry>>>,
-    names: Mutex<HashMap<String, u64>>,
+    names: Mutex<HashMap<String, Holders>>,
     watchers: Mutex<HashMap<u64, Watcher>>,
     watcher_count: AtomicUsize,
     last_id: AtomicU64,
@@ -157,7 +157,19 @@ pub(crate) struct Registry {
     standing_orders: AtomicU8,
 }
 
+/// Who has a name: a connection, or consumers of streams. Both only where the
+/// connection that has the name has made the consumers.
+#[derive(Default)]
+struct Holders {
+    connection: Option<u64>,
+    streams: usize,
+    /// A connection with the name has made these consumers: it may take the
+    /// name again when it comes back.
+    is_shared: bool,
+}
+
 /// Why a name cannot be had.
+#[derive(Debug)]
 pub(crate) struct NameTaken;
 
 impl Registry {
@@ -208,11 +220,52 @@ impl Registry {
     /// has not noticed yet.
     pub(crate) fn claim(&self, name: &str, id: u64) -> Result<(), NameTaken> {
         let mut names = self.names.lock();
-        match names.get(name) {
-            Some(holder) if *holder != id && !self.is_hung_up(*holder) => Err(NameTaken),
-            _ => {
-                names.insert(name.to_owned(), id);
-                Ok(())
+        if let Some(holders) = names.get_mut(name) {
+            let is_others = match holders.connection {
+                Some(holder) => holder != id && !self.is_hung_up(holder),
+                None => holders.streams > 0 && !holders.is_shared,
+            };
+            if is_others {
+                return Err(NameTaken);
+            }
+            holders.connection = Some(id);
+        } else {
+            let holders = Holders {
+                connection: Some(id),
+                ..Holders::default()
+            };
+            names.insert(name.to_owned(), holders);
+        }
+        Ok(())
+    }
+
+    /// Takes a name for a consumer of streams that a connection makes. Several
+    /// consumers may have one name, for different topics.
+    pub(crate) fn claim_for_stream(&self, name: &str, id: u64) -> Result<(), NameTaken> {
+        let mut names = self.names.lock();
+        let holders = names.entry(name.to_owned()).or_default();
+        match holders.connection {
+            Some(holder) if holder == id => holders.is_shared = true,
+            Some(holder) if holders.streams == 0 && !self.is_hung_up(holder) => {
+                return Err(NameTaken);
+            }
+            _ => {}
+        }
+        holders.streams += 1;
+        Ok(())
+    }
+
+    /// Gives a name back that a consumer of streams has had.
+    pub(crate) fn release_from_stream(&self, name: &str) {
+        let mut names = self.names.lock();
+        let Some(holders) = names.get_mut(name) else {
+            return;
+        };
+        holders.streams = holders.streams.saturating_sub(1);
+        if holders.streams == 0 {
+            holders.is_shared = false;
+            if holders.connection.is_none() {
+                names.remove(name);
             }
         }
     }
@@ -228,8 +281,13 @@ impl Registry {
     /// Gives a name back.
     pub(crate) fn release(&self, name: &str, id: u64) {
         let mut names = self.names.lock();
-        if names.get(name) == Some(&id) {
-            names.remove(name);
+        if let Some(holders) = names.get_mut(name)
+            && holders.connection == Some(id)
+        {
+            holders.connection = None;
+            if holders.streams == 0 {
+                names.remove(name);
+            }
         }
     }
 
@@ -416,5 +474,34 @@ mod tests {
         assert!(registry.claim("g:n", two.id).is_err());
         registry.release("g:n", one.id);
         assert!(registry.claim("g:n", two.id).is_ok());
+    }
+
+    #[test]
+    fn consumers_of_streams_have_names_too() {
+        let registry = Registry::default();
+        // Descriptors of sockets that are nobody's to hang up.
+        let (one, two) = (
+            registry.enter("a".to_owned(), -1),
+            registry.enter("b".to_owned(), -1),
+        );
+        // A stream's name is nobody else's, until its last consumer ends.
+        assert!(registry.claim_for_stream("g:n", one.id).is_ok());
+        assert!(registry.claim_for_stream("g:n", two.id).is_ok());
+        assert!(registry.claim("g:n", one.id).is_err());
+        registry.release_from_stream("g:n");
+        assert!(registry.claim("g:n", one.id).is_err());
+        registry.release_from_stream("g:n");
+        assert!(registry.claim("g:n", one.id).is_ok());
+        // A connection's name is only its own consumers'.
+        assert!(registry.claim_for_stream("g:n", two.id).is_err());
+        assert!(registry.claim_for_stream("g:n", one.id).is_ok());
+        assert!(registry.claim_for_stream("g:n", two.id).is_ok());
+        // It comes back and finds them.
+        registry.release("g:n", one.id);
+        assert!(registry.claim("g:n", two.id).is_ok());
+        registry.release("g:n", two.id);
+        registry.release_from_stream("g:n");
+        registry.release_from_stream("g:n");
+        assert!(registry.names.lock().is_empty());
     }
 }

@@ -2,17 +2,23 @@
 
 use crate::config::{Config, Error, TlsFiles};
 use crate::connection;
+use crate::meter::{self, Failure};
 use crate::offsets::Offsets;
 use crate::registry::{Registry, order};
 use crate::statistics::Statistics;
 use crate::stream::Stream;
-use barnabas_engine::{Cluster, Producer, Properties};
+use crate::streams::Streams;
+use barnabas_engine::{Cluster, Producer, Properties, Proxy};
+use barnabas_metrics::{Connected, Meter};
+use parking_lot::RwLock;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -21,6 +27,10 @@ use tokio_rustls::TlsAcceptor;
 
 /// How long consumers get to commit and leave when the server stops.
 const CONSUMERS_LIMIT: Duration = Duration::from_secs(10);
+/// How long acknowledgements of what streams' consumers hold are waited for.
+const STREAMS_LIMIT: Duration = Duration::from_secs(1);
+/// How often it is looked whether they have come.
+const STREAMS_PAUSE: Duration = Duration::from_millis(20);
 /// How long running commands get after that.
 const COMMANDS_LIMIT: Duration = Duration::from_millis(500);
 /// How long a TLS handshake may take.
@@ -32,8 +42,11 @@ pub(crate) struct Shared {
     pub(crate) cluster: Cluster,
     pub(crate) producer: Producer,
     pub(crate) offsets: Offsets,
+    /// Consumers of streams, where the server has groups for them.
+    pub(crate) streams: Option<Streams>,
     pub(crate) registry: Registry,
     pub(crate) statistics: Statistics,
+    pub(crate) meter: Arc<Meter>,
     pub(crate) started: Instant,
     /// The first listener's port, for INFO.
     pub(crate) port: u16,
@@ -44,8 +57,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn consumer_is_closed(&self) {
-        self.statistics.consumers.fetch_sub(1, Ordering::AcqRel);
+    pub(crate) fn consumer_is_closed(&self, has_left: bool) {
+        if has_left {
+            self.statistics.consumers.fetch_sub(1, Ordering::AcqRel);
+        } else {
+            Statistics::add(&self.statistics.consumers_given_up, 1);
+        }
         self.connection_closed.notify_waiters();
     }
 
@@ -74,12 +91,17 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
     acceptors: Vec<tokio::task::JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
+    tls: Option<Arc<Tls>>,
 }
+
+/// What the next connection's handshake goes by.
+type Tls = RwLock<Arc<rustls::ServerConfig>>;
 
 /// How a drain went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
-    /// Consumers that had not left their group within ten seconds.
+    /// Consumers that had not left their group within ten seconds, or could
+    /// not.
     pub consumers_left: u64,
     /// Connections that had to be cut off in the middle of a command.
     pub connections_cut: u64,
@@ -90,6 +112,11 @@ impl Server {
     /// Tokio runtime, which carries only what outlives a connection; the
     /// connections live on I/O threads of their own.
     ///
+    /// `proxy` serves the consumer groups of streams (contract, 13.3); it must
+    /// be one of `cluster`, and whoever has made it stops its dispatcher after
+    /// [`drain`](Self::drain). Without it
+    /// XREADGROUP, XACK, XGROUP and XINFO say that there are no groups here.
+    ///
     /// # Errors
     /// Sockets or threads that cannot be set up, unusable certificates, or
     /// producer properties that librdkafka refuses.
@@ -97,8 +124,10 @@ impl Server {
         listeners: Vec<TcpListener>,
         config: Config,
         cluster: Cluster,
+        proxy: Option<Arc<Proxy>>,
     ) -> Result<Self, Error> {
-        let tls = config.tls.as_ref().map(acceptor).transpose()?;
+        let tls = config.tls.as_ref().map(load_tls).transpose()?;
+        let tls = tls.map(|config| Arc::new(Tls::new(config)));
         let producer = cluster.producer(&Properties::new())?;
         let addresses = listeners
             .iter()
@@ -108,14 +137,20 @@ impl Server {
             producer,
             cluster,
             offsets: Offsets::default(),
+            streams: proxy.map(|proxy| Streams::new(proxy, config.stream_idle)),
             registry: Registry::default(),
             statistics: Statistics::default(),
+            meter: meter::meter(),
             started: Instant::now(),
             port: addresses.first().map_or(0, SocketAddr::port),
             connection_closed: Notify::new(),
             background: tokio::runtime::Handle::current(),
             config,
         });
+        if shared.streams.is_some() {
+            let idle_limit = shared.config.stream_idle;
+            tokio::spawn(Streams::watch(Arc::downgrade(&shared), idle_limit));
+        }
         let (stop_listening, listening) = watch::channel(false);
         let (stop_threads, running) = watch::channel(false);
         let mut threads = Vec::new();
@@ -156,9 +191,24 @@ impl Server {
             threads,
             acceptors,
             addresses,
+            tls,
         };
         server.announce();
         Ok(server)
+    }
+
+    /// Reads certificates and keys, for the connections from now on; those that
+    /// are there go on. False: this server has no TLS, and none can be added.
+    ///
+    /// # Errors
+    /// Files that cannot be used; nothing is changed then.
+    pub fn replace_tls(&self, files: &TlsFiles) -> Result<bool, Error> {
+        let config = load_tls(files)?;
+        let Some(tls) = &self.tls else {
+            return Ok(false);
+        };
+        *tls.write() = config;
+        Ok(true)
     }
 
     fn announce(&self) {
@@ -173,9 +223,28 @@ impl Server {
         }
     }
 
+    /// What counts its commands and connections.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.shared.meter
+    }
+
     /// The addresses it listens on, ports resolved.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Resolves when a listener has died, which nothing brings back: then the
+    /// process should end, so that another one takes its place (contract,
+    /// `consume-and-ack.md`, section 13, B27). May be cancelled.
+    pub async fn failed(&mut self) {
+        std::future::poll_fn(|context| {
+            let mut acceptors = self.acceptors.iter_mut();
+            match acceptors.any(|acceptor| Pin::new(acceptor).poll(context).is_ready()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
     }
 
     /// Stops in the order of the contract (section 8, steps 1 to 5):
@@ -186,14 +255,22 @@ impl Server {
         tracing::info!(component = "server", "Shutting down: consumers leave");
         self.shared.registry.order_all(order::STOP_CONSUMING);
         let consumers = |shared: &Shared| shared.statistics.consumers.load(Ordering::Acquire);
+        let given_up =
+            |shared: &Shared| shared.statistics.consumers_given_up.load(Ordering::Acquire);
+        let given_up_before = given_up(&self.shared);
         self.shared
-            .wait_until(CONSUMERS_LIMIT, |shared| consumers(shared) == 0)
+            .wait_until(CONSUMERS_LIMIT, |shared| {
+                consumers(shared) <= given_up(shared)
+            })
             .await;
-        let consumers_left = consumers(&self.shared);
+        let consumers_left = consumers(&self.shared).saturating_sub(given_up_before);
+        self.end_streams().await;
         tracing::info!(component = "server", "Shutting down: no more connections");
         self.stop_listening.send_replace(true);
-        // The ports are free when this is over.
-        for acceptor in self.acceptors.drain(..) {
+        // The ports are free when this is over. One that has died has been
+        // polled to its end.
+        let acceptors = self.acceptors.drain(..);
+        for acceptor in acceptors.filter(|one| !one.is_finished()) {
             let _ = acceptor.await;
         }
         self.shared.registry.order_all(order::CLOSE);
@@ -213,12 +290,36 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Whoever reads streams has been told to stop, and may still acknowledge
+    /// what it has; then the rest is for others.
+    async fn end_streams(&self) {
+        let Some(streams) = &self.shared.streams else {
+            return;
+        };
+        let deadline = Instant::now() + STREAMS_LIMIT;
+        while streams.hold_something() && Instant::now() < deadline {
+            tokio::time::sleep(STREAMS_PAUSE).await;
+        }
+        streams.end_all(&self.shared.registry);
+    }
+}
+
 fn io(what: &str) -> impl FnOnce(std::io::Error) -> Error {
     let what = what.to_owned();
     move |source| Error::Io { what, source }
 }
 
-/// Hands accepted sockets to the I/O threads in turn.
+/// Whether a listener will never accept again.
+fn is_final(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK)
+    )
+}
+
+/// Hands accepted sockets to the I/O threads in turn, until the server stops
+/// or the listener dies.
 async fn accept(
     listener: tokio::net::TcpListener,
     shared: Arc<Shared>,
@@ -233,9 +334,14 @@ async fn accept(
         };
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,
+            Err(error) if is_final(&error) => {
+                tracing::error!(component = "server", "accept: {error}");
+                return;
+            }
             Err(error) => {
                 // Out of descriptors, most likely: those that are there go
                 // on, and some will close.
+                shared.meter.failed(Failure::Accept as usize);
                 tracing::warn!(component = "server", "accept: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -243,6 +349,7 @@ async fn accept(
         };
         let limit = shared.config.max_connections as u64;
         if Statistics::get(&shared.statistics.connections) >= limit {
+            shared.meter.failed(Failure::Full as usize);
             let _ = socket.try_write(b"-ERR max number of clients reached\r\n");
             continue;
         }
@@ -288,7 +395,7 @@ fn prepare(socket: TcpStream) -> std::io::Result<TcpAccepted> {
 /// One I/O thread.
 struct Worker {
     shared: Arc<Shared>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
     running: watch::Receiver<bool>,
 }
 
@@ -312,9 +419,13 @@ impl Worker {
 
     fn begin(&self, socket: TcpAccepted, peer: String) {
         let shared = Arc::clone(&self.shared);
-        let tls = self.tls.clone();
+        let tls = self.tls.as_ref().map(|tls| Arc::clone(&tls.read()));
+        let tls = tls.map(TlsAcceptor::from);
         tokio::task::spawn_local(async move {
-            let place = Place(shared);
+            let place = Place {
+                _connected: shared.meter.connected(),
+                shared,
+            };
             let socket = match TcpStream::from_std(socket) {
                 Ok(socket) => socket,
                 Err(error) => {
@@ -328,10 +439,14 @@ impl Worker {
                     match tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(socket)).await {
                         Ok(Ok(stream)) => Stream::tls(stream),
                         Ok(Err(error)) => {
+                            place.shared.meter.failed(Failure::Tls as usize);
                             tracing::info!(component = "server", "{peer}: TLS: {error}");
                             return;
                         }
-                        Err(_) => return,
+                        Err(_) => {
+                            place.shared.meter.failed(Failure::Tls as usize);
+                            return;
+                        }
                     }
                 }
             };
@@ -341,15 +456,18 @@ impl Worker {
 }
 
 /// A counted connection.
-pub(crate) struct Place(pub(crate) Arc<Shared>);
+pub(crate) struct Place {
+    pub(crate) shared: Arc<Shared>,
+    _connected: Connected,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        release_place(&self.0);
+        release_place(&self.shared);
     }
 }
 
-pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, Error> {
+pub(crate) fn load_tls(files: &TlsFiles) -> Result<Arc<rustls::ServerConfig>, Error> {
     let problem = |path: &Path, reason: String| Error::Tls {
         path: path.to_owned(),
         reason,
@@ -387,5 +505,5 @@ pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, Error> {
     let config = builder
         .with_single_cert(chain, key)
         .map_err(|error| problem(&files.cert, error.to_string()))?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok(Arc::new(config))
 }

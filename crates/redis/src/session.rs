@@ -1,6 +1,6 @@
 //! What a connection has said and owns.
 
-use crate::commands::Transaction;
+use crate::commands::{Adds, Transaction};
 use crate::config::ReplyForm;
 use crate::registry::{Entry, Watched};
 use crate::server::Shared;
@@ -69,8 +69,12 @@ pub(crate) struct Session {
     pub(crate) is_logged_in: bool,
     pub(crate) consumer: Option<ActiveConsumer>,
     pub(crate) caller: Option<Caller>,
+    /// The sequence behind the last message in the journal; 0 is none.
+    pub(crate) journaled: u64,
     /// The topic produced to last; nearly always that of the next message.
     pub(crate) topic: Option<Arc<Topic>>,
+    /// The XADDs that are not answered yet.
+    pub(crate) adds: Adds,
     pub(crate) transaction: Option<Transaction>,
     pub(crate) channels: BTreeSet<Vec<u8>>,
     pub(crate) patterns: BTreeSet<Vec<u8>>,
@@ -91,7 +95,9 @@ impl Session {
             is_logged_in,
             consumer: None,
             caller: None,
+            journaled: 0,
             topic: None,
+            adds: Adds::default(),
             transaction: None,
             channels: BTreeSet::new(),
             patterns: BTreeSet::new(),
@@ -138,8 +144,8 @@ impl Session {
         let (told, done) = tokio::sync::oneshot::channel::<()>();
         let closing = active.consumer.close();
         self.shared.background.spawn(async move {
-            closing.done().await;
-            shared.consumer_is_closed();
+            let has_left = closing.done().await;
+            shared.consumer_is_closed(has_left);
             let _ = told.send(());
         });
         Some(async move {

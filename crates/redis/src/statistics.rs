@@ -10,7 +10,10 @@ pub(crate) struct Statistics {
     pub(crate) consumer_errors: AtomicU64,
     pub(crate) connections: AtomicU64,
     pub(crate) connections_total: AtomicU64,
+    /// Consumers that have not left their group, those given up included.
     pub(crate) consumers: AtomicU64,
+    /// Consumers that ended without leaving their group.
+    pub(crate) consumers_given_up: AtomicU64,
     pub(crate) commands: AtomicU64,
     pub(crate) monitor_dropped: AtomicU64,
 }

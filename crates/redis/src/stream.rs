@@ -1,5 +1,6 @@
 //! The two kinds of sockets: plain and TLS.
 
+use barnabas_engine::Deliveries;
 use bytes::BytesMut;
 use std::future::poll_fn;
 use std::io;
@@ -26,6 +27,11 @@ pub(crate) struct Stream {
     transport: Transport,
     ahead: BytesMut,
     write_limit: Duration,
+    /// The messages in replies that have not been written yet. They are
+    /// somebody else's if the connection ends before.
+    unwritten: Vec<Deliveries>,
+    /// Bytes written that nobody has counted yet.
+    sent: usize,
 }
 
 enum Transport {
@@ -39,6 +45,8 @@ impl Stream {
             transport: Transport::Plain(socket),
             ahead: BytesMut::new(),
             write_limit: WRITE_LIMIT,
+            unwritten: Vec::new(),
+            sent: 0,
         }
     }
 
@@ -47,6 +55,8 @@ impl Stream {
             transport: Transport::Tls(Box::new(stream)),
             ahead: BytesMut::new(),
             write_limit: WRITE_LIMIT,
+            unwritten: Vec::new(),
+            sent: 0,
         }
     }
 
@@ -103,8 +113,24 @@ impl Stream {
             return Ok(());
         }
         let result = self.write_all(bytes).await;
+        if result.is_ok() {
+            self.sent += bytes.len();
+        }
         bytes.clear();
+        if result.is_ok() {
+            self.unwritten.drain(..).for_each(Deliveries::confirm);
+        }
         result
+    }
+
+    /// How many bytes have been written since this was asked last.
+    pub(crate) fn take_sent(&mut self) -> usize {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// Keeps the messages of a reply until it has been written.
+    pub(crate) fn hold(&mut self, deliveries: Deliveries) {
+        self.unwritten.push(deliveries);
     }
 
     async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -18,6 +18,7 @@ mod faults;
 mod framing;
 mod handshake;
 mod limits;
+mod listeners;
 mod monitor;
 mod multi;
 mod names;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 /// How long a reply may take before a test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A gateway with a cluster of its own.
 pub(crate) struct Gateway {
@@ -39,7 +39,7 @@ impl Gateway {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = {
             let _inside = runtime.enter();
-            Server::start(vec![listener], config, cluster).unwrap()
+            Server::start(vec![listener], config, cluster, None).unwrap()
         };
         Self {
             address: server.addresses()[0],

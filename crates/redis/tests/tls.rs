@@ -212,7 +212,7 @@ fn unusable_files_are_named() {
             tls: Some(tls),
             ..Config::default()
         };
-        match Server::start(Vec::new(), config, cluster) {
+        match Server::start(Vec::new(), config, cluster, None) {
             Err(Error::Tls { path, .. }) => assert_eq!(path, *culprit),
             Err(other) => panic!("{other}"),
             Ok(_) => panic!("{} was accepted", culprit.display()),

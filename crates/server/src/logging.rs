@@ -4,36 +4,79 @@ use crate::config::LogFormat;
 use anyhow::{Context as _, Result};
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
+use std::sync::OnceLock;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::fmt::format::{self, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::layer::{Layer, Layered, SubscriberExt as _};
+use tracing_subscriber::registry::{LookupSpan, Registry};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, reload};
 
 /// Starts logging. `RUST_LOG` wins over `level`, which is a level or a list
 /// of `target=level` directives.
 pub(crate) fn start(format: LogFormat, level: &str) -> Result<()> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(directives) if !directives.is_empty() => {
-            EnvFilter::try_new(directives).context("RUST_LOG is no list of log directives")?
-        }
-        _ => filter_of(level)?,
-    };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let result = match format {
-        LogFormat::Text => builder
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = match format {
+        LogFormat::Text => layer
             .with_ansi(false)
             .with_target(false)
             .fmt_fields(one_line_fields())
-            .try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Rafka => builder.event_format(RafkaFormat).try_init(),
+            .boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Rafka => layer.event_format(RafkaFormat).boxed(),
     };
-    result.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+    start_with(level, layer)
+}
+
+/// Starts logging in another form.
+pub(crate) fn start_with<L>(level: &str, layer: L) -> Result<()>
+where
+    L: Layer<Filtered> + Send + Sync,
+{
+    let filter = match own_directives() {
+        Some(directives) => {
+            EnvFilter::try_new(directives).context("RUST_LOG is no list of log directives")?
+        }
+        None => filter_of(level)?,
+    };
+    let (filter, handle) = reload::Layer::new(filter);
+    let started = tracing_subscriber::registry()
+        .with(filter)
+        .with(layer)
+        .try_init();
+    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))?;
+    let _ = FILTER.set(handle);
+    Ok(())
+}
+
+/// What a layer stands on that gets only what is to be logged.
+pub(crate) type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+
+/// That of the process.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// `RUST_LOG`, if there is something in it.
+fn own_directives() -> Option<String> {
+    let directives = std::env::var("RUST_LOG").ok();
+    directives.filter(|directives| !directives.is_empty())
+}
+
+/// Logs from this level on from now on. False: `RUST_LOG` says otherwise.
+///
+/// # Errors
+/// A level that is none.
+pub(crate) fn set_level(level: &str) -> Result<bool> {
+    let filter = filter_of(level)?;
+    if own_directives().is_some() {
+        return Ok(false);
+    }
+    if let Some(handle) = FILTER.get() {
+        handle.reload(filter)?;
+    }
+    Ok(true)
 }
 
 fn filter_of(level: &str) -> Result<EnvFilter> {

@@ -2,6 +2,7 @@
 //! (contract, section 9).
 
 use crate::cli::RafkaOptions;
+use crate::clusters::Plan;
 use crate::config::{self, LogFormat, Resolved};
 use crate::dev::config_address;
 use crate::{gateway, logging};
@@ -23,6 +24,10 @@ struct File {
     producer: Section,
     #[serde(default)]
     redis: serde_norway::Value,
+    #[serde(default)]
+    metrics: serde_norway::Value,
+    #[serde(default)]
+    statsd: serde_norway::Value,
 }
 
 /// Property names and values as JSON has them.
@@ -43,12 +48,14 @@ pub(crate) fn run(options: &RafkaOptions) -> Result<()> {
             "--commit-intvl is now the property auto.commit.interval.ms of the consumer"
         );
         let milliseconds = u64::from(seconds) * 1000;
-        resolved
-            .cluster
-            .consumer
-            .set("auto.commit.interval.ms", milliseconds.to_string());
+        for plan in &mut resolved.clusters {
+            let consumer = &mut plan.config.consumer;
+            consumer.set("auto.commit.interval.ms", milliseconds.to_string());
+        }
     }
-    gateway::check(&resolved.cluster).with_context(|| path.display().to_string())?;
+    for plan in &resolved.clusters {
+        gateway::check(&plan.config).with_context(|| path.display().to_string())?;
+    }
     if options.check {
         resolved
             .redis
@@ -57,11 +64,13 @@ pub(crate) fn run(options: &RafkaOptions) -> Result<()> {
         println!("{}: nothing is wrong", path.display());
         return Ok(());
     }
-    resolved.listen = vec![config_address(&options.host, options.port)];
+    resolved.redis_listen = vec![config_address(&options.host, options.port)];
+    // As little as possible besides what rafka has.
+    resolved.has_stream_groups = false;
     gateway::serve(resolved, |_| {})
 }
 
-fn load(path: &Path) -> Result<Resolved> {
+pub(crate) fn load(path: &Path) -> Result<Resolved> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
     parse(&text).with_context(|| shown.to_string())
@@ -77,6 +86,7 @@ fn parse(text: &str) -> Result<Resolved> {
         common: file.general.properties("general")?,
         producer: file.producer.properties("producer")?,
         consumer: file.consumer.properties("consumer")?,
+        ..ClusterConfig::default()
     };
     // As librdkafka has it, so that a group can be moved from rafka member
     // by member: cooperative and eager members do not mix.
@@ -85,9 +95,9 @@ fn parse(text: &str) -> Result<Resolved> {
         cluster.consumer.set_default(strategy, "range,roundrobin");
     }
     Ok(Resolved {
-        cluster,
         redis: config::redis_section(&file.redis)?,
-        ..Resolved::default()
+        metrics: config::metrics_sections(&file.metrics, &file.statsd)?,
+        ..Resolved::of(Plan::new(cluster))
     })
 }
 
@@ -128,20 +138,20 @@ mod tests {
         .unwrap();
         let get = |properties: &Properties, name: &str| properties.get(name).map(str::to_owned);
         assert_eq!(
-            get(&resolved.cluster.consumer, "auto.offset.reset").as_deref(),
+            get(&resolved.clusters[0].config.consumer, "auto.offset.reset").as_deref(),
             Some("earliest")
         );
         assert_eq!(
-            get(&resolved.cluster.consumer, "enable.auto.commit").as_deref(),
+            get(&resolved.clusters[0].config.consumer, "enable.auto.commit").as_deref(),
             Some("true")
         );
         assert_eq!(
-            get(&resolved.cluster.producer, "linger.ms").as_deref(),
+            get(&resolved.clusters[0].config.producer, "linger.ms").as_deref(),
             Some("5")
         );
         assert_eq!(
             get(
-                &resolved.cluster.consumer,
+                &resolved.clusters[0].config.consumer,
                 "go.application.rebalance.enable"
             ),
             None
@@ -152,14 +162,20 @@ mod tests {
     #[test]
     fn numbers_stay_as_they_are_written() {
         let resolved = parse(r#"{"producer": {"linger.ms": 1.50, "batch.size": 1e3}}"#).unwrap();
-        assert_eq!(resolved.cluster.producer.get("linger.ms"), Some("1.50"));
-        assert_eq!(resolved.cluster.producer.get("batch.size"), Some("1e3"));
+        assert_eq!(
+            resolved.clusters[0].config.producer.get("linger.ms"),
+            Some("1.50")
+        );
+        assert_eq!(
+            resolved.clusters[0].config.producer.get("batch.size"),
+            Some("1e3")
+        );
     }
 
     #[test]
     fn only_the_old_clients_own_settings_are_ignored() {
         let resolved = parse(r#"{"producer": {"go.nonsense": 1}}"#).unwrap();
-        assert_eq!(resolved.cluster.problems().len(), 1);
+        assert_eq!(resolved.clusters[0].config.problems().len(), 1);
     }
 
     #[test]
@@ -172,7 +188,7 @@ mod tests {
     #[test]
     fn a_missing_section_counts_as_empty() {
         let resolved = parse("{}").unwrap();
-        assert_eq!(resolved.cluster.common, Properties::new());
+        assert_eq!(resolved.clusters[0].config.common, Properties::new());
         assert!(parse(r#"{"general": {"a": [1]}}"#).is_err());
         assert!(parse(r#"{"redis": {"replay": "pair"}}"#).is_err());
     }

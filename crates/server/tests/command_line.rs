@@ -1,6 +1,6 @@
 //! Flags, files and exit codes.
 
-use super::{binary, file, run, stderr, stdout, text};
+use crate::support::{binary, file, run, stderr, stdout, text};
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::Command;
@@ -27,7 +27,7 @@ fn wrong_usage_ends_with_two() {
     for arguments in [
         &["--nonsense"][..],
         &[],
-        &["serve"],
+        &["serve", "--config"],
         &["rafka", "--port", "x"],
     ] {
         let output = run(arguments);

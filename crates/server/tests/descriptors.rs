@@ -1,6 +1,6 @@
 //! Limits that the gateway inherits.
 
-use super::{binary, text};
+use crate::support::{binary, text};
 use barnabas_testkit::Gateway;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

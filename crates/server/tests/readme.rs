@@ -1,6 +1,6 @@
 //! The session in the README works as shown.
 
-use super::binary;
+use crate::support::binary;
 use barnabas_testkit::{Gateway, tools};
 use std::io::Write as _;
 use std::path::Path;

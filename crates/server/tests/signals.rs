@@ -1,6 +1,6 @@
 //! Ending: the first signal drains, the second ends at once.
 
-use super::{binary, file, text};
+use crate::support::{binary, file, text};
 use barnabas_testkit::{Gateway, Signal};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -12,26 +12,37 @@ use crate::fetch::KafkaVersion;
 #[must_use]
 pub struct ClusterBuilder {
     brokers: u16,
-    version: KafkaVersion,
+    version: Option<KafkaVersion>,
     auto_create_topics: bool,
     default_partitions: u32,
     heap_mb: u32,
     for_benchmark: bool,
     start_timeout: Duration,
     properties: BTreeMap<String, String>,
+    sasl: Option<Login>,
+    is_isolated: bool,
+}
+
+/// Whom brokers let in by SASL.
+#[derive(Clone, Debug)]
+pub(crate) struct Login {
+    pub(crate) user: String,
+    pub(crate) password: String,
 }
 
 impl Default for ClusterBuilder {
     fn default() -> Self {
         Self {
             brokers: 1,
-            version: KafkaVersion::default(),
+            version: None,
             auto_create_topics: false,
             default_partitions: 1,
             heap_mb: 512,
             for_benchmark: false,
             start_timeout: Duration::from_secs(60),
             properties: BTreeMap::new(),
+            sasl: None,
+            is_isolated: false,
         }
     }
 }
@@ -44,9 +55,9 @@ impl ClusterBuilder {
         self
     }
 
-    /// Default [`KafkaVersion::V4_1`].
+    /// Default [`KafkaVersion::from_environment`].
     pub fn version(mut self, version: KafkaVersion) -> Self {
-        self.version = version;
+        self.version = Some(version);
         self
     }
 
@@ -66,6 +77,24 @@ impl ClusterBuilder {
     /// Sets a broker property on every broker; wins over what the test kit would set.
     pub fn property(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.insert(key.into(), value.into());
+        self
+    }
+
+    /// Adds a listener on which clients have to log in, as this user with PLAIN, SCRAM-SHA-256 or
+    /// SCRAM-SHA-512, or as anybody with an unsecured token of OAUTHBEARER
+    /// ([`Cluster::sasl_bootstrap_servers`]). Takes some seconds more.
+    pub fn sasl(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        self.sasl = Some(Login {
+            user: user.into(),
+            password: password.into(),
+        });
+        self
+    }
+
+    /// Puts the brokers into a network of their own ([`Cluster::network`]), away from 127.0.0.1.
+    /// Needs root.
+    pub fn isolated(mut self) -> Self {
+        self.is_isolated = true;
         self
     }
 
@@ -95,15 +124,19 @@ impl ClusterBuilder {
     /// knows all of them. Blocks; one broker takes about 1 s on an idle machine.
     ///
     /// # Errors
-    /// Whatever [`crate::fetch()`] reports, [`crate::Error::BrokerEnded`] with the log's last
+    /// Whatever [`KafkaVersion::from_environment`] and [`crate::fetch()`] report, [`crate::Error::BrokerEnded`] with the log's last
     /// lines, or [`crate::Error::Timeout`]. The cluster's folder is kept in the last two cases.
     pub fn start(self) -> Result<Cluster> {
         Cluster::start(Plan {
             brokers: self.brokers.max(1),
-            version: self.version,
+            version: self
+                .version
+                .map_or_else(KafkaVersion::from_environment, Ok)?,
             jvm_options: self.jvm_options(),
             start_timeout: self.start_timeout,
             properties: self.broker_properties(),
+            sasl: self.sasl,
+            is_isolated: self.is_isolated,
         })
     }
 
@@ -158,11 +191,49 @@ impl ClusterBuilder {
         set("broker.session.timeout.ms", "3000");
 
         // 128 MB by default, allocated at start.
+        // Tests produce records of long ago, which stay.
+        set("log.retention.ms", "-1");
         set("log.cleaner.dedupe.buffer.size", "4194304");
         if !self.for_benchmark {
             set("num.network.threads", "2");
             set("num.io.threads", "2");
             set("background.threads", "2");
+        }
+        if let Some(login) = &self.sasl {
+            let mechanisms = [
+                (
+                    "PLAIN",
+                    format!(
+                        "plain.PlainLoginModule required user_{}=\"{}\";",
+                        login.user, login.password
+                    ),
+                ),
+                (
+                    "SCRAM-SHA-256",
+                    "scram.ScramLoginModule required;".to_owned(),
+                ),
+                (
+                    "SCRAM-SHA-512",
+                    "scram.ScramLoginModule required;".to_owned(),
+                ),
+                (
+                    "OAUTHBEARER",
+                    "oauthbearer.OAuthBearerLoginModule required \
+                     unsecuredLoginStringClaim_sub=\"broker\";"
+                        .to_owned(),
+                ),
+            ];
+            let names = mechanisms.each_ref().map(|(name, _)| *name).join(",");
+            let mut set = |key: &str, value: String| {
+                properties.insert(format!("listener.name.sasl.{key}"), value);
+            };
+            set("sasl.enabled.mechanisms", names);
+            for (name, module) in mechanisms {
+                set(
+                    &format!("{}.sasl.jaas.config", name.to_lowercase()),
+                    format!("org.apache.kafka.common.security.{module}"),
+                );
+            }
         }
         properties.extend(self.properties.clone());
         properties

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
@@ -15,7 +15,7 @@ use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -85,6 +85,32 @@ pub(crate) fn all_are_served(observer: &BaseConsumer, topics: &[MetadataTopic]) 
                     .iter()
                     .all(|partition| partition.error().is_ok())
             })
+}
+
+/// Asks again while the group's coordinator starts or moves, as it does after the first question ever
+/// about a group: whoever asks first makes the topic that coordinators keep their groups in.
+pub(crate) fn patiently<T>(
+    mut ask: impl FnMut() -> Result<T, KafkaError>,
+) -> Result<T, KafkaError> {
+    const PASSING: [RDKafkaErrorCode; 3] = [
+        RDKafkaErrorCode::NotCoordinator,
+        RDKafkaErrorCode::CoordinatorNotAvailable,
+        RDKafkaErrorCode::CoordinatorLoadInProgress,
+    ];
+    let started = Instant::now();
+    loop {
+        match ask() {
+            Err(error)
+                if started.elapsed() < REQUEST_TIMEOUT
+                    && error
+                        .rdkafka_error_code()
+                        .is_some_and(|code| PASSING.contains(&code)) =>
+            {
+                thread::sleep(Duration::from_millis(20));
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// The partitions of a topic.

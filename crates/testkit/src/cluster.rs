@@ -11,13 +11,15 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::metadata::Metadata;
 
 use crate::broker::Broker;
-use crate::builder::ClusterBuilder;
+use crate::builder::{ClusterBuilder, Login};
 use crate::client::{self, Admin, AdminSlot};
 use crate::error::{Error, Result};
 use crate::fetch::{KafkaFiles, KafkaVersion, fetch};
+use crate::network::Network;
 use crate::node::{Node, random_id};
 use crate::records::RecordProducer;
 use crate::run_folder::{self, RunFolder};
+use crate::tools;
 
 /// How often a start is tried when ports are taken by others in between.
 const START_ATTEMPTS: usize = 4;
@@ -30,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) jvm_options: Vec<String>,
     pub(crate) start_timeout: Duration,
     pub(crate) properties: BTreeMap<String, String>,
+    pub(crate) sasl: Option<Login>,
+    pub(crate) is_isolated: bool,
 }
 
 /// A running Apache Kafka, in KRaft mode, on 127.0.0.1, with plain text listeners.
@@ -49,6 +53,7 @@ pub(crate) struct Running {
     plan: Plan,
     files: KafkaFiles,
     nodes: Vec<Node>,
+    network: Option<Arc<Network>>,
     folder: RunFolder,
     ended: AtomicBool,
     pub(crate) producer: OnceLock<RecordProducer>,
@@ -66,7 +71,7 @@ impl Cluster {
         let mut attempt = 1;
         loop {
             let running = Running::prepare(plan, files.clone())?;
-            match running.launch_all() {
+            match running.launch_all().and_then(|()| running.add_login()) {
                 Ok(()) => {
                     let inner = Arc::new(running);
                     end_at_exit(&inner);
@@ -85,9 +90,25 @@ impl Cluster {
         }
     }
 
+    /// The brokers' network; `None` unless it is their own ([`ClusterBuilder::isolated`]).
+    pub fn network(&self) -> Option<&Network> {
+        self.inner.network.as_deref()
+    }
+
     /// What clients are configured with: all brokers, `127.0.0.1:<port>` with commas between.
     pub fn bootstrap_servers(&self) -> String {
         let addresses: Vec<String> = self.inner.nodes.iter().map(Node::address).collect();
+        addresses.join(",")
+    }
+
+    /// The same for the listeners that [`crate::ClusterBuilder::sasl`] adds; empty without it.
+    pub fn sasl_bootstrap_servers(&self) -> String {
+        let addresses: Vec<String> = self
+            .inner
+            .nodes
+            .iter()
+            .filter_map(Node::sasl_address)
+            .collect();
         addresses.join(",")
     }
 
@@ -127,10 +148,53 @@ impl Drop for Cluster {
 }
 
 impl Running {
+    /// Lets the cluster know the user for SCRAM; only Kafka's own tool can.
+    fn add_login(&self) -> Result<()> {
+        let Some(login) = &self.plan.sasl else {
+            return Ok(());
+        };
+        // It takes one of them at a time.
+        for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+            let credential = format!("{mechanism}=[iterations=4096,password={}]", login.password);
+            self.configure(&[
+                "--alter",
+                "--entity-type",
+                "users",
+                "--entity-name",
+                &login.user,
+                "--add-config",
+                &credential,
+            ])?;
+        }
+        Ok(())
+    }
+
+    /// Runs Kafka's tool for what is configured of users and clients.
+    pub(crate) fn configure(&self, arguments: &[&str]) -> Result<()> {
+        let Some(node) = self.nodes.first() else {
+            return Ok(());
+        };
+        let mut command = self.files.java(&self.plan.jvm_options);
+        command
+            .arg("kafka.admin.ConfigCommand")
+            .args(["--bootstrap-server", &node.address()])
+            .args(arguments);
+        tools::run(command)
+    }
+
     fn prepare(plan: Plan, files: KafkaFiles) -> Result<Self> {
         let folder = RunFolder::create()?;
+        let network = plan.is_isolated.then(Network::create).transpose()?;
+        let network = network.map(Arc::new);
         let nodes = (0..plan.brokers)
-            .map(|id| Node::reserve(i32::from(id), folder.path()))
+            .map(|id| {
+                Node::reserve(
+                    i32::from(id),
+                    folder.path(),
+                    plan.sasl.is_some(),
+                    network.clone(),
+                )
+            })
             .collect::<Result<Vec<_>>>()?;
         let voters: Vec<String> = nodes
             .iter()
@@ -145,6 +209,7 @@ impl Running {
             plan,
             files,
             nodes,
+            network,
             folder,
             ended: AtomicBool::new(false),
             producer: OnceLock::new(),
@@ -249,6 +314,9 @@ impl Running {
         }
         self.nodes.iter().for_each(Node::send_kill);
         self.nodes.iter().for_each(Node::discard_process);
+        if let Some(network) = &self.network {
+            network.remove();
+        }
         self.folder.finish(failed);
     }
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use rdkafka::error::KafkaError;
 use thiserror::Error;
 
+use crate::fetch::KafkaVersion;
+
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -52,6 +54,16 @@ pub enum Error {
         action: String,
         /// The refusal, with Kafka's error code.
         source: KafkaError,
+    },
+
+    /// `KAFKA_UNDER_TEST` names no version of Kafka that the test kit has.
+    #[error(
+        "KAFKA_UNDER_TEST is `{name}`; there is {}",
+        KafkaVersion::ALL.map(KafkaVersion::number).join(" and ")
+    )]
+    UnknownVersion {
+        /// What it names.
+        name: String,
     },
 
     /// A broker ended although it was meant to run.

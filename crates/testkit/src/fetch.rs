@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::paths;
 use crate::prepare;
 use crate::tools::{ensure_program, run};
@@ -25,12 +25,45 @@ const MARKER: &str = "pom.xml";
 pub enum KafkaVersion {
     /// 3.9, the last line with the old protocol versions and without the new group protocol.
     V3_9,
-    /// 4.1, what tests run against unless they ask for another.
+    /// 4.1, what tests run against unless they or `KAFKA_UNDER_TEST` ask for another.
     #[default]
     V4_1,
 }
 
+/// The variable that says which version [`KafkaVersion::from_environment`] is.
+const VARIABLE: &str = "KAFKA_UNDER_TEST";
+
 impl KafkaVersion {
+    /// All of them, oldest first.
+    pub const ALL: [Self; 2] = [Self::V3_9, Self::V4_1];
+
+    /// The version that the environment variable `KAFKA_UNDER_TEST` names, whole (`3.9.1`) or in
+    /// short (`3.9`), so that the same tests run against each; the default one if it is not set.
+    ///
+    /// # Errors
+    /// [`Error::UnknownVersion`]: tests that go on with another version would prove nothing.
+    pub fn from_environment() -> Result<Self> {
+        match std::env::var_os(VARIABLE) {
+            Some(name) => Self::named(&name.to_string_lossy()),
+            None => Ok(Self::default()),
+        }
+    }
+
+    fn named(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|version| {
+                version.number() == name
+                    || version
+                        .number()
+                        .rsplit_once('.')
+                        .is_some_and(|(line, _)| line == name)
+            })
+            .ok_or_else(|| Error::UnknownVersion {
+                name: name.to_owned(),
+            })
+    }
+
     /// The version as Maven knows it.
     pub fn number(self) -> &'static str {
         match self {
@@ -155,5 +188,26 @@ pub(crate) fn remove_folder(path: &Path) -> Result<()> {
             Err(error).context(|| format!("remove {}", path.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_has_a_long_and_a_short_name() {
+        for (name, version) in [
+            ("3.9", KafkaVersion::V3_9),
+            ("3.9.1", KafkaVersion::V3_9),
+            ("4.1", KafkaVersion::V4_1),
+            ("4.1.0", KafkaVersion::V4_1),
+        ] {
+            assert_eq!(KafkaVersion::named(name).unwrap(), version);
+        }
+        for name in ["", "3", "4.10", "3.9.0"] {
+            let error = KafkaVersion::named(name).unwrap_err();
+            assert!(matches!(error, Error::UnknownVersion { .. }), "{error}");
+        }
     }
 }

@@ -48,9 +48,14 @@ impl Cluster {
         for partition in client::partitions(&consumer, topic)? {
             partitions.add_partition(topic, partition);
         }
-        let committed = consumer
-            .committed_offsets(partitions, REQUEST_TIMEOUT)
-            .context(|| format!("find what {group} has committed for {topic}"))?;
+        let committed = client::patiently(|| {
+            let committed = consumer.committed_offsets(partitions.clone(), REQUEST_TIMEOUT)?;
+            let elements = committed.elements();
+            elements.iter().try_for_each(|element| element.error())?;
+            drop(elements);
+            Ok(committed)
+        })
+        .context(|| format!("find what {group} has committed for {topic}"))?;
         Ok(committed
             .elements()
             .iter()
@@ -82,12 +87,12 @@ impl Cluster {
     }
 
     fn describe_group(&self, group: &str) -> Result<(Option<String>, Vec<GroupMember>)> {
-        let groups = self
-            .running()
-            .admin()?
-            .inner()
-            .fetch_group_list(Some(group), REQUEST_TIMEOUT)
-            .context(|| format!("describe group {group}"))?;
+        let admin = self.running().admin()?;
+        let groups = client::patiently(|| {
+            let admin = admin.inner();
+            admin.fetch_group_list(Some(group), REQUEST_TIMEOUT)
+        })
+        .context(|| format!("describe group {group}"))?;
         let Some(found) = groups.groups().iter().find(|found| found.name() == group) else {
             return Ok((None, Vec::new()));
         };

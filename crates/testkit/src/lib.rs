@@ -6,7 +6,8 @@
 //! where that matters.
 //!
 //! Kafka is fetched with Maven on first use ([`fetch()`]) into `<target>/kafka`. Set
-//! `BARNABAS_TESTKIT_KEEP=1` to keep the folder of every cluster; after a failure it is kept anyway.
+//! `KAFKA_UNDER_TEST=3.9` to run tests against that version instead of 4.1, and
+//! `TESTKIT_KEEP=1` to keep the folder of every cluster; after a failure it is kept anyway.
 //!
 //! In reading order: `fetch` gets Kafka and `prepare` makes it start fast; `builder` says what a cluster is like; `cluster` starts
 //! and ends it; `broker` is what tests do to one broker and `node` how that is done; `topics`,
@@ -29,12 +30,14 @@ mod error;
 mod fetch;
 mod gateway;
 mod groups;
+mod network;
 mod node;
 mod paths;
 mod ports;
 mod prepare;
 mod process;
 mod procfs;
+mod quotas;
 mod records;
 mod run_folder;
 mod shared;
@@ -48,6 +51,7 @@ pub use error::{Error, Result};
 pub use fetch::{KafkaFiles, KafkaVersion, fetch};
 pub use gateway::{Gateway, GatewayBuilder, Listening};
 pub use groups::GroupMember;
+pub use network::Network;
 pub use process::{Process, Signal};
 pub use records::{NewRecord, Position, Record};
 pub use shared::{shared, shared_auto_create, topic_name};

@@ -7,12 +7,14 @@ use std::fs::{self, File};
 use std::hash::BuildHasher;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::error::{Context, Error, Result};
 use crate::fetch::{KafkaFiles, write};
+use crate::network::Network;
 use crate::paths;
 use crate::ports::{self, Port};
 use crate::process::{Process, Signal};
@@ -25,29 +27,49 @@ pub(crate) struct Node {
     pub(crate) id: i32,
     pub(crate) broker_port: Port,
     pub(crate) controller_port: Port,
+    sasl_port: Option<Port>,
+    network: Option<Arc<Network>>,
     folder: PathBuf,
     process: Mutex<Option<Process>>,
     paused: AtomicBool,
 }
 
 impl Node {
-    pub(crate) fn reserve(id: i32, cluster_folder: &Path) -> Result<Self> {
+    pub(crate) fn reserve(
+        id: i32,
+        cluster_folder: &Path,
+        with_sasl: bool,
+        network: Option<Arc<Network>>,
+    ) -> Result<Self> {
         Ok(Self {
             id,
             broker_port: ports::reserve()?,
             controller_port: ports::reserve()?,
+            sasl_port: with_sasl.then(ports::reserve).transpose()?,
             folder: paths::folder(&cluster_folder.join(format!("broker-{id}")))?,
+            network,
             process: Mutex::new(None),
             paused: AtomicBool::new(false),
         })
     }
 
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.broker_port.number())
+        self.at(&self.broker_port)
+    }
+
+    fn at(&self, port: &Port) -> String {
+        let network = self.network.as_ref();
+        let host = network.map_or("127.0.0.1", |network| network.address());
+        format!("{host}:{}", port.number())
     }
 
     pub(crate) fn controller_address(&self) -> String {
-        format!("127.0.0.1:{}", self.controller_port.number())
+        self.at(&self.controller_port)
+    }
+
+    pub(crate) fn sasl_address(&self) -> Option<String> {
+        let port = self.sasl_port.as_ref()?;
+        Some(self.at(port))
     }
 
     pub(crate) fn log_path(&self) -> PathBuf {
@@ -80,6 +102,9 @@ impl Node {
             .context(|| format!("write {}", checkpoint.display()))?;
 
         let address = self.address();
+        let sasl = self
+            .sasl_address()
+            .map_or_else(String::new, |address| format!(",SASL://{address}"));
         let mut all = BTreeMap::from(
             [
                 ("process.roles", "broker,controller".to_owned()),
@@ -88,15 +113,18 @@ impl Node {
                 (
                     "listeners",
                     format!(
-                        "PLAINTEXT://{address},CONTROLLER://{}",
+                        "PLAINTEXT://{address},CONTROLLER://{}{sasl}",
                         self.controller_address()
                     ),
                 ),
-                ("advertised.listeners", format!("PLAINTEXT://{address}")),
+                (
+                    "advertised.listeners",
+                    format!("PLAINTEXT://{address}{sasl}"),
+                ),
                 ("controller.listener.names", "CONTROLLER".to_owned()),
                 (
                     "listener.security.protocol.map",
-                    "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
+                    "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT".to_owned(),
                 ),
                 ("inter.broker.listener.name", "PLAINTEXT".to_owned()),
                 ("log.dirs", data.display().to_string()),
@@ -130,9 +158,11 @@ impl Node {
             .and_then(|log| Ok((log.try_clone()?, log)))
             .context(|| format!("open {}", path.display()))?;
         let mut command = files.java(jvm_options);
+        command.arg("kafka.Kafka").arg(self.configuration_path());
+        if let Some(network) = &self.network {
+            command = network.enter(&command);
+        }
         command
-            .arg("kafka.Kafka")
-            .arg(self.configuration_path())
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .stdout(log.0)

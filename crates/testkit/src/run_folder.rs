@@ -13,7 +13,7 @@ use crate::error::{Context, Result};
 use crate::paths;
 
 /// Set to anything: no folder is removed.
-const KEEP: &str = "BARNABAS_TESTKIT_KEEP";
+const KEEP: &str = "TESTKIT_KEEP";
 
 /// How long the folder of a failed run is kept.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);

@@ -15,7 +15,7 @@ pub fn shared() -> &'static Cluster {
     started(&CLUSTER, false)
 }
 
-/// [`shared()`] with a broker that creates topics when they are asked for.
+/// [`shared()`] with a broker that creates topics when they are asked for, and has done so once.
 ///
 /// # Panics
 /// If it does not start.
@@ -36,6 +36,14 @@ fn started(
         Cluster::builder()
             .auto_create_topics(auto_create)
             .start()
+            .and_then(|cluster| {
+                if auto_create {
+                    // A controller that has just started takes half a second and more over the
+                    // first topic that it creates: longer than clients may wait for one.
+                    cluster.produce(&topic_name("first"), None, None, None)?;
+                }
+                Ok(cluster)
+            })
             .map_err(|error| error.to_string())
     });
     match result {

@@ -1,12 +1,15 @@
-//! Programs that tests need on the machine: found, or installed where that is allowed.
+//! Programs that tests need on the machine: found, or installed where that is allowed, and run.
 
 use std::env;
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::error::{Context, Error, Result};
 use crate::paths;
+use crate::process::Process;
 
 /// The path of `program`; installs the Debian package `package` if it is missing and this process
 /// is root. Test binaries that run side by side wait for one another here.
@@ -42,6 +45,50 @@ pub fn find_program(program: &str) -> Option<PathBuf> {
             path.metadata()
                 .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
         })
+}
+
+/// What a program prints that reads `input`; it ends with the test, as every child does.
+///
+/// # Errors
+/// [`Error::CommandFailed`] with all that it has written if it fails; [`Error::Timeout`], also with
+/// that, if it has not ended within `limit`.
+pub fn output(mut command: Command, input: &str, limit: Duration) -> Result<String> {
+    let line = format!("{command:?}");
+    let action = || format!("run {line}");
+    let file = || tempfile::tempfile().context(action);
+    // Files, because nobody reads or writes pipes while this thread waits.
+    let mut streams = [file()?, file()?, file()?];
+    let [stdin, stdout, stderr] = &mut streams;
+    stdin.write_all(input.as_bytes()).context(action)?;
+    stdin.rewind().context(action)?;
+    command
+        .stdin(stdin.try_clone().context(action)?)
+        .stdout(stdout.try_clone().context(action)?)
+        .stderr(stderr.try_clone().context(action)?);
+    let process = Process::spawn(command)?;
+    let ended = process.wait(limit);
+    // A program that still runs must not move the files' position, which it shares.
+    drop(process);
+    let [said, complained] = [stdout, stderr].map(|stream| {
+        let mut bytes = Vec::new();
+        stream.rewind().context(action)?;
+        stream.read_to_end(&mut bytes).context(action)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    });
+    let (said, complained) = (said?, complained?);
+    match ended {
+        Ok(status) if status.success() => Ok(said),
+        Ok(status) => Err(Error::CommandFailed {
+            command: line,
+            status,
+            output: format!("{said}{complained}"),
+        }),
+        Err(Error::Timeout { waited, .. }) => Err(Error::Timeout {
+            what: format!("{line} to end; it has written:\n{said}{complained}"),
+            waited,
+        }),
+        Err(error) => Err(error),
+    }
 }
 
 fn apt_get(arguments: &[&str]) -> Result<()> {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication, TopicResult};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::client::{self, PROBE_TIMEOUT, REQUEST_TIMEOUT, block_on};
 use crate::cluster::Cluster;
@@ -40,7 +41,8 @@ impl Cluster {
             |topic, (key, value)| topic.set(key, value),
         );
         let admin = self.running().admin()?;
-        let results = block_on(admin.create_topics([&topic], &options())).context(action)?;
+        let results =
+            asked_again(|| block_on(admin.create_topics([&topic], &options()))).context(action)?;
         refuse_failures(results).context(action)?;
         self.wait_for_partitions(name, partitions)
     }
@@ -52,7 +54,8 @@ impl Cluster {
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         let action = || format!("delete topic {name}");
         let admin = self.running().admin()?;
-        let results = block_on(admin.delete_topics(&[name], &options())).context(action)?;
+        let results =
+            asked_again(|| block_on(admin.delete_topics(&[name], &options()))).context(action)?;
         refuse_failures(results).context(action)?;
         // Asking for it by name could make it exist again.
         self.wait_everywhere(None, &format!("topic {name} to be gone"), |_, metadata| {
@@ -69,11 +72,29 @@ impl Cluster {
         let action = || format!("grow topic {name} to {total} partitions");
         let count = usize::try_from(total).unwrap_or(0);
         let admin = self.running().admin()?;
-        let results =
-            block_on(admin.create_partitions([&NewPartitions::new(name, count)], &options()))
-                .context(action)?;
+        let partitions = NewPartitions::new(name, count);
+        let results = asked_again(|| block_on(admin.create_partitions([&partitions], &options())))
+            .context(action)?;
         refuse_failures(results).context(action)?;
         self.wait_for_partitions(name, total)
+    }
+
+    /// Deletes the records of a partition before `offset`, so that its log begins there.
+    ///
+    /// # Errors
+    /// [`Error::Kafka`] with Kafka's code.
+    pub fn delete_records(&self, name: &str, partition: i32, offset: i64) -> Result<()> {
+        let action = || format!("delete records of {name} [{partition}] before {offset}");
+        let mut offsets = TopicPartitionList::new();
+        offsets
+            .add_partition_offset(name, partition, Offset::Offset(offset))
+            .context(action)?;
+        let admin = self.running().admin()?;
+        let results = block_on(admin.delete_records(&offsets, &options())).context(action)?;
+        for element in results.elements() {
+            element.error().context(action)?;
+        }
+        Ok(())
     }
 
     /// The names of all topics, Kafka's own (`__consumer_offsets`) left out, in order.
@@ -115,6 +136,29 @@ impl Cluster {
             .collect())
     }
 
+    /// The replicas of each partition that have all of it, as node ids in order. Empty if the topic
+    /// does not exist.
+    ///
+    /// # Errors
+    /// [`Error::Kafka`] if no broker answers.
+    pub fn in_sync(&self, topic: &str) -> Result<BTreeMap<i32, Vec<i32>>> {
+        let metadata = self
+            .running()
+            .observer()?
+            .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
+            .context(|| format!("find the replicas of {topic}"))?;
+        Ok(metadata
+            .topics()
+            .iter()
+            .flat_map(|topic| topic.partitions())
+            .map(|partition| {
+                let mut replicas = partition.isr().to_vec();
+                replicas.sort_unstable();
+                (partition.id(), replicas)
+            })
+            .collect())
+    }
+
     fn wait_for_partitions(&self, topic: &str, partitions: i32) -> Result<()> {
         let what = format!("{partitions} partitions of {topic} with leaders");
         self.wait_everywhere(Some(topic), &what, |observer, metadata| {
@@ -152,6 +196,15 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+}
+
+/// Asks again if librdkafka has dropped the question: it forgets a broker that is missing from one
+/// answer about the cluster, which happens while brokers start, and with it what waits for it.
+fn asked_again<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    match ask() {
+        Err(KafkaError::AdminOp(RDKafkaErrorCode::DestroyBroker)) => ask(),
+        answer => answer,
     }
 }
 

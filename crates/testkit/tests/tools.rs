@@ -1,13 +1,14 @@
-//! Missing programs are installed or named. A script plays `apt-get`.
+//! Missing programs are installed or named: a script plays `apt-get`. Those that run are heard.
 
 use std::env;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use barnabas_testkit::Error;
-use barnabas_testkit::tools::ensure_program;
+use barnabas_testkit::tools::{ensure_program, output};
 
 const FOLDER: &str = "BARNABAS_TESTKIT_TOOLS_FOLDER";
 
@@ -60,4 +61,34 @@ fn a_missing_program_is_installed_by_root_and_named_to_others() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_program_is_heard_whether_it_succeeds_fails_or_hangs() {
+    let shell = |script: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    };
+    let patience = Duration::from_secs(20);
+    let said = output(shell("tr a-z A-Z"), "heard\n", patience).unwrap();
+    assert_eq!(said, "HEARD\n");
+
+    let failed = output(shell("echo out; echo err >&2; exit 3"), "", patience).unwrap_err();
+    match &failed {
+        Error::CommandFailed { status, output, .. } => {
+            assert_eq!((status.code(), output.as_str()), (Some(3), "out\nerr\n"));
+        }
+        _ => panic!("{failed}"),
+    }
+
+    let hung = output(
+        shell("echo before; exec sleep 60"),
+        "",
+        Duration::from_secs(2),
+    );
+    match hung.unwrap_err() {
+        Error::Timeout { what, .. } => assert!(what.contains("before"), "{what}"),
+        error => panic!("{error}"),
+    }
 }

@@ -1,12 +1,17 @@
 //! The project's chores, the same for a person, for CI and in the docs:
-//! `cargo xtask test`, `cargo xtask ci`, `cargo xtask bench [name]`.
+//! `cargo xtask test`, `cargo xtask ci`, `cargo xtask bench [name]`,
+//! `cargo xtask torture [scenario]`.
 
 #[cfg(feature = "bench")]
 mod bench;
 mod ci;
+mod fuzz;
+mod node;
 mod packages;
 mod run;
 mod test;
+#[cfg(feature = "torture")]
+mod torture;
 
 use anyhow::{Result, bail};
 
@@ -17,16 +22,34 @@ usage: cargo xtask <chore>
   ci                   format, clippy, deny, docs, test; what .ci/run calls
   bench [NAME]         measurements side by side with references
                        (--quick: fewer rounds; --write-docs: update docs/benchmarks.md)
+  torture [SCENARIO …|all] [--seconds N]
+                       faults under load, and what clients were told compared with
+                       what is in Kafka (--write-docs: write docs/torture.md)
+  fuzz [TARGET] [--seconds N] [--merge]
+                       looks for inputs with which a fuzz target fails; --merge keeps
+                       those that reach more (docs/fuzzing.md)
+  node-build [--release]
+                       the npm package's native part, beside its loader
+  node-test [FILE …]   the npm package's tests, on the Node of the PATH and on Node 22
+  node-pack --out DIR  the npm package's tarballs: the root and this platform's
 ";
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
+    if let Some(compiled) = fuzz::wrap(&std::env::args().skip(1).collect::<Vec<_>>()) {
+        return compiled;
+    }
     let chore = arguments.next().unwrap_or_default();
     let rest: Vec<String> = arguments.collect();
     match chore.as_str() {
         "test" => test::run(&rest),
         "ci" => ci::run(),
         "bench" => bench(&rest),
+        "torture" => torture(&rest),
+        "fuzz" => fuzz::run(&rest),
+        "node-build" => node::build(&rest),
+        "node-pack" => node::pack(&rest),
+        "node-test" => node::tests(&rest)?.iter_mut().try_for_each(run::checked),
         "" | "help" | "-h" | "--help" => {
             print!("{USAGE}");
             Ok(())
@@ -47,6 +70,22 @@ fn bench(arguments: &[String]) -> Result<()> {
     command
         .args(["run", "--release", "--quiet", "--package", "xtask"])
         .args(["--features", "bench", "--", "bench"])
+        .args(arguments);
+    run::checked(&mut command)
+}
+
+#[cfg(feature = "torture")]
+fn torture(arguments: &[String]) -> Result<()> {
+    torture::run(arguments)
+}
+
+/// Runs itself again with what faults and clients need.
+#[cfg(not(feature = "torture"))]
+fn torture(arguments: &[String]) -> Result<()> {
+    let mut command = run::cargo();
+    command
+        .args(["run", "--quiet", "--package", "xtask"])
+        .args(["--features", "torture", "--", "torture"])
         .args(arguments);
     run::checked(&mut command)
 }

@@ -37,7 +37,7 @@ const PACKAGES: &[Package] = &[
     Package {
         program: "npm",
         package: "npm",
-        reason: "ioredis and node-redis are clients under test",
+        reason: "ioredis and node-redis are clients under test; the Node package is one of ours",
     },
     Package {
         program: "go",
@@ -48,6 +48,11 @@ const PACKAGES: &[Package] = &[
         program: "cmake",
         package: "cmake",
         reason: "librdkafka's build",
+    },
+    Package {
+        program: "c++",
+        package: "g++",
+        reason: "libFuzzer, which clippy builds with all features",
     },
     Package {
         // A java may be there without a compiler.

@@ -30,14 +30,20 @@ pub(crate) fn checked(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Program and arguments as one would type them.
+/// Variables, program and arguments as one would type them.
 pub(crate) fn shown(command: &Command) -> String {
     let program = PathBuf::from(command.get_program());
     let name = program
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default();
-    command.get_args().fold(name, |line, argument| {
-        line + " " + &argument.to_string_lossy()
-    })
+    let variables = command.get_envs().filter_map(|(name, value)| {
+        let value = value?.to_string_lossy();
+        Some(format!("{}={value}", name.to_string_lossy()))
+    });
+    let arguments = command
+        .get_args()
+        .map(|argument| argument.to_string_lossy().into_owned());
+    let words: Vec<String> = variables.chain([name]).chain(arguments).collect();
+    words.join(" ")
 }

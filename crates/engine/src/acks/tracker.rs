@@ -114,6 +114,21 @@ impl<M> Tracker<M> {
         !self.acked.contains(offset) && !self.pending.contains_key(&offset)
     }
 
+    /// The offset behind the last one that Kafka has given.
+    pub fn expected(&self) -> i64 {
+        self.expected
+    }
+
+    /// Kafka has another log in the place of the one so far, and gives it from
+    /// `offset` on: nothing of it is acknowledged, and what is pending is gone.
+    pub fn begin_again(&mut self, offset: i64) {
+        self.acked = Acked::below(offset);
+        self.expected = offset;
+        self.pending.clear();
+        self.earliest = None;
+        self.unsave();
+    }
+
     /// Notes that Kafka has nothing before `offset` that it has not given:
     /// the end of the partition, or the next message.
     pub fn pass(&mut self, offset: i64) {
@@ -139,12 +154,12 @@ impl<M> Tracker<M> {
 
     /// Registers that a message has been handed out again: its clock starts
     /// anew. `None` if it has been acknowledged meanwhile.
-    pub fn redeliver(&mut self, offset: i64, now: Instant) -> Option<&M> {
+    pub fn redeliver(&mut self, offset: i64, now: Instant) -> Option<&mut M> {
         let deadline = now + self.policy.timeout;
         let pending = self.pending.get_mut(&offset)?;
         pending.deadline = deadline;
         pending.deliveries = pending.deliveries.saturating_add(1);
-        Some(&pending.message)
+        Some(&mut pending.message)
     }
 
     /// Takes a delivery back that has not reached its client: the message is
@@ -157,7 +172,7 @@ impl<M> Tracker<M> {
         }
     }
 
-    /// Holds a due message back for a while.
+    /// Holds a due message back for a while, or makes one due (again).
     pub fn postpone(&mut self, offset: i64, until: Instant) {
         if let Some(pending) = self.pending.get_mut(&offset) {
             pending.deadline = until;
@@ -166,10 +181,31 @@ impl<M> Tracker<M> {
     }
 
     /// Acknowledges a message, whoever has delivered it. False if that
-    /// changes nothing.
-    pub fn ack(&mut self, offset: i64) -> bool {
-        self.pending.remove(&offset);
-        self.acked.ack(offset..offset.saturating_add(1))
+    /// changes nothing; beside it the message, if it was pending.
+    pub fn ack(&mut self, offset: i64) -> (bool, Option<M>) {
+        let pending = self.pending.remove(&offset);
+        let is_new = self.acked.ack(offset..offset.saturating_add(1));
+        (is_new, pending.map(|pending| pending.message))
+    }
+
+    /// As [`message`](Self::message), to be changed.
+    pub fn message_mut(&mut self, offset: i64) -> Option<&mut M> {
+        let pending = self.pending.get_mut(&offset)?;
+        Some(&mut pending.message)
+    }
+
+    /// Registers that a delivery has reached its client: its clock starts now.
+    pub fn reached(&mut self, offset: i64, now: Instant) {
+        if let Some(pending) = self.pending.get_mut(&offset) {
+            pending.deadline = now + self.policy.timeout;
+        }
+    }
+
+    /// All that waits for its acknowledgement, by offset.
+    pub fn messages(&self) -> impl Iterator<Item = (i64, &M)> {
+        self.pending
+            .iter()
+            .map(|(offset, pending)| (*offset, &pending.message))
     }
 
     /// The due message of the lowest offset.
@@ -260,6 +296,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn another_log_knows_nothing_of_the_old_ones_acknowledgements() {
+        let now = Instant::now();
+        let mut tracker = Tracker::new(Acked::below(5), policy());
+        deliver(&mut tracker, 5, now);
+        deliver(&mut tracker, 6, now);
+        assert!(tracker.ack(5).0);
+        if let Some(snapshot) = tracker.unsaved() {
+            tracker.save(snapshot);
+        }
+        assert_eq!(tracker.expected(), 7);
+        tracker.begin_again(0);
+        assert_eq!((tracker.expected(), tracker.pending()), (0, 0));
+        assert_eq!(tracker.next_deadline(), None);
+        assert_eq!(tracker.unsaved().map(|snapshot| snapshot.offset), Some(0));
+        // All of these had been acknowledged.
+        for offset in 0..2 {
+            deliver(&mut tracker, offset, now);
+            assert!(tracker.ack(offset).0);
+        }
+        assert_eq!(tracker.acked().committed(), 2);
+    }
+
     fn deliver(tracker: &mut Tracker<i64>, offset: i64, now: Instant) {
         assert!(tracker.meet(offset));
         tracker.deliver(offset, offset, now);
@@ -274,9 +333,9 @@ mod tests {
             deliver(&mut tracker, offset, now);
         }
         assert!(tracker.is_blocked(0));
-        assert!(tracker.ack(1));
+        assert_eq!(tracker.ack(1), (true, Some(1)));
         assert!(!tracker.is_blocked(0));
-        assert!(!tracker.ack(1));
+        assert_eq!(tracker.ack(1), (false, None));
     }
 
     #[test]
@@ -289,7 +348,7 @@ mod tests {
         assert_eq!(tracker.due(start + 10 * SECOND), Some(Due::Again(1)));
         let late = start + 11 * SECOND;
         assert_eq!(tracker.due(late), Some(Due::Again(0)));
-        assert_eq!(tracker.redeliver(0, late), Some(&0));
+        assert_eq!(tracker.redeliver(0, late), Some(&mut 0));
         assert_eq!(tracker.due(late), Some(Due::Again(1)));
         tracker.ack(1);
         assert_eq!(tracker.redeliver(1, late), None);
@@ -463,7 +522,8 @@ mod tests {
                         let due = due.map(|(offset, _)| *offset);
                         prop_assert_eq!(tracker.due(now), due.map(Due::Again));
                         if let Some(offset) = due {
-                            prop_assert_eq!(tracker.redeliver(offset, now), Some(&offset));
+                            let redelivered = tracker.redeliver(offset, now).copied();
+                            prop_assert_eq!(redelivered, Some(offset));
                             model.pending.insert(offset, now + policy.timeout);
                         }
                     }

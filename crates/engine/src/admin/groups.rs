@@ -3,6 +3,7 @@
 use super::clients::patiently;
 use super::{Admin, convert, protocol};
 use crate::error::Error;
+use crate::replicas::split_client_id;
 use rdkafka::consumer::Consumer;
 use rdkafka::groups::{GroupInfo, GroupMemberInfo};
 use std::collections::BTreeMap;
@@ -35,15 +36,13 @@ impl GroupDescription {
             if partitions.is_empty() {
                 continue;
             }
-            let same = self
-                .members
-                .iter()
-                .filter(|other| other.client_id == member.client_id);
+            let own = member.name();
+            let same = self.members.iter().filter(|other| other.name() == own);
             let name = match same.count() {
-                1 => &member.client_id,
+                1 => own,
                 _ => &member.member_id,
             };
-            consumers.insert(name.as_str(), partitions);
+            consumers.insert(name, partitions);
         }
         consumers
     }
@@ -70,6 +69,13 @@ pub struct MemberDescription {
     pub assigned: Vec<(String, i32)>,
 }
 
+impl MemberDescription {
+    /// The client's own name, without the address that it may end in.
+    pub fn name(&self) -> &str {
+        split_client_id(&self.client_id).0
+    }
+}
+
 impl Admin {
     /// The members of all groups of consumers, or of one, by group. A group
     /// that does not exist or has no members is left out or has an empty list.
@@ -91,6 +97,11 @@ impl Admin {
         if wanted.as_ref().is_some_and(|group| group.contains('\0')) {
             // librdkafka takes C strings. No client could have joined it.
             return Ok(Vec::new());
+        }
+        if let Some(own) = &self.embedded {
+            let mut groups = own.own_groups();
+            groups.retain(|found| wanted.as_ref().is_none_or(|group| found.group == *group));
+            return Ok(groups);
         }
         self.clients
             .observe(move |client, deadline| {

@@ -5,6 +5,7 @@ use super::topics::one_topic;
 use super::{Admin, convert};
 use crate::acks::Acked;
 use crate::error::{Error, ErrorCode, KafkaError};
+use crate::native::delete_group_offsets;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
@@ -113,6 +114,60 @@ impl Admin {
             .await
     }
 
+    /// The offset of the first message of each partition that is not older
+    /// than a time in milliseconds since 1970, ascending; the partition's end
+    /// if there is none. `None` if the topic does not exist. Takes up to 10 s.
+    ///
+    /// # Errors
+    /// Kafka's code: no broker answers, or a partition has no leader;
+    /// "Local: Invalid argument or configuration" for a negative time, which
+    /// Kafka reads as something else.
+    pub async fn offsets_at(
+        &self,
+        topic: &str,
+        timestamp: i64,
+    ) -> Result<Option<BTreeMap<i32, i64>>, Error> {
+        if timestamp < 0 {
+            return Err(KafkaError::from_code(ErrorCode::InvalidArgument).into());
+        }
+        let topic = topic.to_owned();
+        self.clients
+            .observe(move |observer, deadline| {
+                let Some(partitions) = one_topic(observer, &topic, deadline)? else {
+                    return Ok(None);
+                };
+                if partitions
+                    .iter()
+                    .any(|partition| partition.leader.is_none())
+                {
+                    return Err(no_leader());
+                }
+                let ids: Vec<i32> = partitions.iter().map(|partition| partition.id).collect();
+                let ends = edges(observer, &topic, &ids, Offset::End, deadline)?;
+                let mut list = TopicPartitionList::with_capacity(ids.len());
+                for id in &ids {
+                    list.add_partition(&topic, *id)
+                        .set_offset(Offset::Offset(timestamp))
+                        .map_err(convert)?;
+                }
+                let list = observer
+                    .offsets_for_times(list, deadline.left())
+                    .map_err(convert)?;
+                let found = list.elements().into_iter().map(|element| {
+                    element.error().map_err(convert)?;
+                    let id = element.partition();
+                    let offset = match element.offset() {
+                        Offset::Offset(offset) => offset,
+                        // Every message is older.
+                        _ => ends.get(&id).copied().ok_or_else(no_leader)?,
+                    };
+                    Ok((id, offset))
+                });
+                found.collect::<Result<_, Error>>().map(Some)
+            })
+            .await
+    }
+
     /// Commits positions for a group that has no members (with generation
     /// -1). An empty list succeeds without asking anybody; of two positions
     /// for one partition the later counts. Takes up to 10 s, and what was
@@ -173,6 +228,35 @@ impl Admin {
                     return Ok(());
                 }
                 patiently(deadline, || commit(named, &topic, &wanted))
+            })
+            .await
+    }
+}
+
+impl Admin {
+    /// Forgets what a group has committed on a topic; on other topics it
+    /// stays. A group of which nothing else is known ceases to exist. Takes
+    /// up to 10 s.
+    ///
+    /// # Errors
+    /// Kafka's code: "Broker: The consumer group is actively subscribed to
+    /// the topic" while a member reads it, "Broker: The group id does not
+    /// exist", "Broker: Invalid group.id" if that is empty or holds a NUL.
+    pub async fn delete_group_offsets(&self, group: &str, topic: &str) -> Result<(), Error> {
+        if group.is_empty() || group.contains('\0') {
+            return Err(KafkaError::from_code(ErrorCode::InvalidGroupId).into());
+        }
+        let (group, topic) = (group.to_owned(), topic.to_owned());
+        self.clients
+            .observe(move |client, deadline| {
+                let Some(partitions) = one_topic(client, &topic, deadline)? else {
+                    return Err(KafkaError::from_code(ErrorCode::UnknownTopicOrPartition).into());
+                };
+                let ids: Vec<i32> = partitions.iter().map(|partition| partition.id).collect();
+                patiently(deadline, || {
+                    delete_group_offsets(client.client(), &group, &topic, &ids, deadline.left())
+                        .map_err(|code| KafkaError::from_raw(code).into())
+                })
             })
             .await
     }

@@ -59,6 +59,16 @@ impl Assignment {
         }
     }
 
+    /// All of them, with the position stored last.
+    pub(super) fn stored(&self) -> Vec<(String, i32, Option<i64>)> {
+        let topics = self.topics.iter();
+        let all = topics.flat_map(|(topic, partitions)| {
+            let own = partitions.iter();
+            own.map(move |(partition, stored)| (topic.clone(), *partition, *stored))
+        });
+        all.collect()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (String, i32)> {
         self.topics.iter().flat_map(|(topic, partitions)| {
             partitions

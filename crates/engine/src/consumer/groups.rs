@@ -1,7 +1,9 @@
 //! The thread that serves the group events of all consumers, and the one
 //! that does for them what blocks.
 
-use super::Member;
+use super::commits::{Revocation, Timetable};
+use super::{Consumed, Member};
+use crate::by_name::ByName;
 use crate::error::{Error, ErrorCode, KafkaError};
 use crate::native::{Event, EventKind, Partitions, RebalanceProtocol, TopicLookup, WakeTarget};
 use parking_lot::Mutex;
@@ -16,9 +18,9 @@ use tokio::sync::oneshot;
 const TICK: Duration = Duration::from_secs(1);
 /// How often a consumer that is closing is looked at.
 const CLOSING_TICK: Duration = Duration::from_millis(10);
-/// How long a consumer may take to commit and leave: a little longer than the
-/// ten seconds that stopping servers wait, which then know that it has not.
-const CLOSE_LIMIT: Duration = Duration::from_millis(10_250);
+/// How long a consumer may take to commit and leave (contract: `redis.md`,
+/// section 8).
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 /// How long the metadata request for missing topics may take.
 const METADATA_LIMIT: Duration = Duration::from_secs(1);
 /// A missing topic is logged this often.
@@ -27,7 +29,8 @@ const MISSING_LOG_INTERVAL: Duration = Duration::from_secs(60);
 enum Request {
     Register(Weak<Member>),
     Events(Arc<Waker>),
-    Close(Arc<Member>, Option<oneshot::Sender<()>>),
+    Commit(Instant, Weak<Member>),
+    Close(Arc<Member>, Option<oneshot::Sender<bool>>),
     End,
 }
 
@@ -47,6 +50,17 @@ pub(super) struct Waker {
     member: OnceLock<Weak<Member>>,
     /// Itself: the C side knows it by reference only.
     this: Weak<Waker>,
+}
+
+impl Waker {
+    /// Makes the thread commit then what its consumer has stored.
+    pub(super) fn commit_at(&self, due: Instant) {
+        if let Some(member) = self.member.get() {
+            let _ = self
+                .requests
+                .send(Request::Commit(due, Weak::clone(member)));
+        }
+    }
 }
 
 impl WakeTarget for Waker {
@@ -85,7 +99,8 @@ impl Handle {
         let _ = self.requests.send(Request::Events(Arc::clone(waker)));
     }
 
-    pub(super) fn close(&self, member: Arc<Member>, done: Option<oneshot::Sender<()>>) {
+    /// `done` is told whether it has left.
+    pub(super) fn close(&self, member: Arc<Member>, done: Option<oneshot::Sender<bool>>) {
         let _ = self.requests.send(Request::Close(member, done));
     }
 }
@@ -96,6 +111,11 @@ impl Handle {
 pub(crate) struct Groups {
     handle: Handle,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Those that have not been freed.
+    members: Mutex<Vec<Weak<Member>>>,
+    consumed: Arc<ByName<Consumed>>,
+    /// Frees members, which blocks; taken when everything ends.
+    free: Mutex<Option<Sender<Arc<Member>>>>,
 }
 
 impl Groups {
@@ -103,6 +123,7 @@ impl Groups {
         let (requests, inbox) = mpsc::channel();
         let (free, to_free) = mpsc::channel::<Arc<Member>>();
         let (refresh, to_refresh) = mpsc::channel();
+        let to_be_freed = free.clone();
         let chores = Chores { free, refresh };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run)
@@ -128,17 +149,49 @@ impl Groups {
         Self {
             handle: Handle { requests },
             threads: Mutex::new(threads),
+            members: Mutex::default(),
+            consumed: Arc::default(),
+            free: Mutex::new(Some(to_be_freed)),
         }
     }
 
     pub(super) fn handle(&self) -> Handle {
         self.handle.clone()
     }
+
+    /// What has been consumed, by topic.
+    pub(crate) fn consumed(&self) -> &Arc<ByName<Consumed>> {
+        &self.consumed
+    }
+
+    /// Remembers a member while it lives, for those who look at all of them.
+    pub(super) fn note(&self, member: &Arc<Member>) {
+        let mut members = self.members.lock();
+        members.retain(|member| member.strong_count() > 0);
+        members.push(Arc::downgrade(member));
+    }
+
+    /// Asks every member that lives. It may end meanwhile, and is not freed by
+    /// the one who asks then.
+    pub(super) fn ask_members<T>(&self, mut ask: impl FnMut(&Member) -> Vec<T>) -> Vec<T> {
+        let known = self.members.lock().clone();
+        let mut answers = Vec::new();
+        for member in known.iter().filter_map(Weak::upgrade) {
+            answers.extend(ask(&member));
+            if let Some(last) = Arc::into_inner(member)
+                && let Some(free) = &*self.free.lock()
+            {
+                let _ = free.send(Arc::new(last));
+            }
+        }
+        answers
+    }
 }
 
 impl Drop for Groups {
     fn drop(&mut self) {
         let _ = self.handle.requests.send(Request::End);
+        *self.free.lock() = None;
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
@@ -149,12 +202,13 @@ impl Drop for Groups {
 struct ClosingMember {
     member: Arc<Member>,
     since: Instant,
-    done: Option<oneshot::Sender<()>>,
+    done: Option<oneshot::Sender<bool>>,
 }
 
 fn serve(inbox: &Receiver<Request>, chores: &Chores) {
     let mut members: Vec<Weak<Member>> = Vec::new();
     let mut closing: Vec<ClosingMember> = Vec::new();
+    let mut commits = Timetable::default();
     let mut ticked = Instant::now();
     let mut is_ending = false;
     // Whoever is leaving is seen off: librdkafka waits for ever for an answer
@@ -165,6 +219,7 @@ fn serve(inbox: &Receiver<Request>, chores: &Chores) {
             (true, false) => TICK,
             (true, true) => Duration::from_secs(3600),
         };
+        let pause = commits.pause().map_or(pause, |until| until.min(pause));
         match inbox.recv_timeout(pause) {
             Ok(Request::Register(member)) => members.push(member),
             Ok(Request::Events(waker)) => {
@@ -177,6 +232,7 @@ fn serve(inbox: &Receiver<Request>, chores: &Chores) {
                     free_if_last(member, chores);
                 }
             }
+            Ok(Request::Commit(due, member)) => commits.add(due, member),
             Ok(Request::Close(member, done)) => {
                 if begin_close(&member) {
                     closing.push(ClosingMember {
@@ -190,6 +246,12 @@ fn serve(inbox: &Receiver<Request>, chores: &Chores) {
             }
             Ok(Request::End) | Err(RecvTimeoutError::Disconnected) => is_ending = true,
             Err(RecvTimeoutError::Timeout) => {}
+        }
+        while let Some(member) = commits.take_due() {
+            if let Some(member) = member.upgrade() {
+                member.commit_stored();
+                free_if_last(member, chores);
+            }
         }
         closing = finish_closed(closing, chores);
         if ticked.elapsed() >= TICK {
@@ -231,7 +293,7 @@ fn finish_closed(closing: Vec<ClosingMember>, chores: &Chores) -> Vec<ClosingMem
                 );
             }
             if let Some(done) = entry.done {
-                let _ = done.send(());
+                let _ = done.send(is_closed && !entry.member.commits.has_failed());
             }
             let _ = chores.free.send(entry.member);
         } else {
@@ -319,6 +381,9 @@ impl Member {
                 self.serve_event(&event);
             }
         }
+        while let Some(event) = self.commits.answers.poll(Duration::ZERO) {
+            self.commit_answered(&event);
+        }
     }
 
     fn serve_event(&self, event: &Event) {
@@ -327,39 +392,43 @@ impl Member {
             EventKind::Error => {
                 self.note_error(KafkaError::from_raw(event.error()), event.error_text());
             }
-            EventKind::OffsetCommit => self.note_commit(event),
+            EventKind::OffsetCommit => {
+                self.note_commit(event);
+            }
             EventKind::Messages => self.refetch(event),
-            EventKind::DeliveryReports | EventKind::Other => {}
+            EventKind::Statistics => {
+                let json: Arc<str> = event.statistics().into();
+                self.tell_statistics(&json);
+                *self.said.lock() = Some(json);
+            }
+            EventKind::DeliveryReports | EventKind::Log | EventKind::Other => {}
         }
     }
 
     fn rebalance(&self, event: &Event) {
         let partitions = event.partitions();
         let protocol = self.client.rebalance_protocol();
-        let is_assignment = KafkaError::from_raw(event.error()).is(ErrorCode::AssignPartitions);
-        let result = if is_assignment {
-            self.take_on(protocol, &partitions)
+        if KafkaError::from_raw(event.error()).is(ErrorCode::AssignPartitions) {
+            let result = self.take_on(protocol, &partitions);
+            self.tell("assigned", &partitions, result);
         } else {
-            self.give_up(protocol, &partitions)
-        };
+            self.give_up(Revocation {
+                protocol,
+                partitions,
+            });
+        }
+    }
+
+    fn tell(&self, what: &str, partitions: &Partitions, result: Result<(), String>) {
+        let component = self.client.component();
         let names: Vec<String> = partitions
             .iter()
             .map(|(topic, partition)| format!("{topic} [{partition}]"))
             .collect();
-        let what = if is_assignment { "assigned" } else { "revoked" };
+        let names = names.join(", ");
         match result {
-            Ok(()) => tracing::info!(
-                component = self.client.component(),
-                "{what}: {}",
-                names.join(", ")
-            ),
-            Err(reason) => {
-                tracing::error!(
-                    component = self.client.component(),
-                    "{what} {}: {reason}",
-                    names.join(", ")
-                );
-            }
+            Ok(()) => tracing::info!(component, "{what}: {names}"),
+            Err(reason) => tracing::error!(component, "{what} {names}: {reason}"),
         }
     }
 
@@ -371,30 +440,45 @@ impl Member {
             assignment.add(topic, partition);
         }
         drop(assignment);
+        // Before anything of them can be delivered.
+        self.tell_assigned(partitions);
         self.client.assign(protocol, partitions)
     }
 
     /// Nothing of the partitions is delivered once this has begun. Their
-    /// stored offsets are committed by librdkafka, unless they are lost.
-    fn give_up(&self, protocol: RebalanceProtocol, partitions: &Partitions) -> Result<(), String> {
+    /// stored offsets are committed by librdkafka, unless they are lost, and
+    /// behind any commit that is under way.
+    fn give_up(&self, revocation: Revocation) {
         self.is_revoking.store(true, Ordering::Release);
-        let revoked: Vec<(String, i32)> = partitions.iter().collect();
-        if self.client.assignment_is_lost() {
+        self.forget(&revocation.partitions);
+        let is_lost = self.client.assignment_is_lost();
+        self.tell_revoked(&revocation.partitions, is_lost);
+        let due = if is_lost {
             tracing::warn!(
                 component = self.client.component(),
                 "partitions are lost: acks since the last commit may come too late"
             );
+            Some(revocation)
+        } else {
+            self.commits.postpone(revocation)
+        };
+        if let Some(revocation) = due {
+            self.finish_revocation(&revocation);
         }
-        self.forget(&revoked);
-        let result = self.client.unassign(protocol, partitions);
-        // A reader may have been inside librdkafka when this began.
-        self.forget(&revoked);
-        self.is_revoking.store(false, Ordering::Release);
-        self.arrivals.notify.notify_one();
-        result
     }
 
-    fn forget(&self, revoked: &[(String, i32)]) {
+    pub(super) fn finish_revocation(&self, revocation: &Revocation) {
+        let partitions = &revocation.partitions;
+        let result = self.client.unassign(revocation.protocol, partitions);
+        // A reader may have been inside librdkafka when this began.
+        self.forget(partitions);
+        self.is_revoking.store(false, Ordering::Release);
+        self.arrivals.notify.notify_one();
+        self.tell("revoked", partitions, result);
+    }
+
+    fn forget(&self, revoked: &Partitions) {
+        let revoked: Vec<(String, i32)> = revoked.iter().collect();
         let is_revoked = |topic: &str, partition: i32| {
             revoked
                 .iter()
@@ -404,7 +488,7 @@ impl Member {
             .lock()
             .retain(|message| !is_revoked(message.topic(), message.partition()));
         let mut assignment = self.assignment.lock();
-        for (topic, partition) in revoked {
+        for (topic, partition) in &revoked {
             assignment.remove(topic, *partition);
         }
     }
@@ -413,10 +497,14 @@ impl Member {
         let component = self.client.component();
         if error.is_unknown_topic() {
             if !self.misses_topics.swap(true, Ordering::AcqRel) {
+                self.tell_error(error, &text);
                 tracing::warn!(component, "{text}");
             }
         } else if error.is_transient() || error.is(ErrorCode::PartitionEOF) {
-            if self.news.is_worth_a_line(error, &text) {
+            if self.news.is_worth_a_line(&text) {
+                if !error.is(ErrorCode::PartitionEOF) {
+                    self.tell_error(error, &text);
+                }
                 tracing::warn!(component, "{text}");
             }
         } else {
@@ -426,17 +514,6 @@ impl Member {
                 None => text,
             };
             self.fail(Error::Consume { error, text });
-        }
-    }
-
-    fn note_commit(&self, event: &Event) {
-        let error = KafkaError::from_raw(event.error());
-        // "No offset stored" is how librdkafka says that nothing was new.
-        if event.error() != 0 && !error.is(ErrorCode::NoOffset) {
-            tracing::warn!(
-                component = self.client.component(),
-                "commit failed: {error}"
-            );
         }
     }
 

@@ -7,18 +7,28 @@
 //! served at once by a thread that all consumers share (`groups`).
 
 mod assignment;
+mod commits;
+mod consumed;
 mod groups;
+mod observer;
+mod statistics;
 
 use crate::error::{Error, ErrorCode, KafkaError};
 use crate::native::{Client, Kind, Message, MessageBox, Partitions, Queue, WakeTarget};
 use crate::news::News;
 use crate::properties::Properties;
 use assignment::Assignment;
+use commits::Commits;
+pub(crate) use consumed::Consumed;
+pub use consumed::ConsumedStatistics;
 pub(crate) use groups::Groups;
+pub use observer::ConsumerObserver;
 use parking_lot::Mutex;
 use rdkafka::bindings::{
     RD_KAFKA_EVENT_ERROR, RD_KAFKA_EVENT_OFFSET_COMMIT, RD_KAFKA_EVENT_REBALANCE,
+    RD_KAFKA_EVENT_STATS,
 };
+pub use statistics::MemberStatistics;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -83,8 +93,14 @@ struct Member {
     /// When the log last said that topics are missing.
     missing_logged: Mutex<Option<Instant>>,
     news: News,
-    commits: bool,
+    commits: Commits,
     stores_by_itself: bool,
+    group: String,
+    /// What is counted of `topics`, in their order.
+    consumed: Vec<Arc<Consumed>>,
+    /// What librdkafka has said about the client last.
+    said: Mutex<Option<Arc<str>>>,
+    observer: Option<Arc<dyn ConsumerObserver>>,
 }
 
 /// When the reader last showed itself.
@@ -147,6 +163,7 @@ impl Consumer {
         groups: &Arc<Groups>,
         properties: &Properties,
         topics: &[&str],
+        observer: Option<Arc<dyn ConsumerObserver>>,
     ) -> Result<Self, Error> {
         if topics.is_empty() || topics.iter().any(|topic| topic.is_empty()) {
             return Err(Error::EmptyTopicName);
@@ -156,7 +173,10 @@ impl Consumer {
         }
         let mut conf = properties.to_conf()?;
         conf.set_events(
-            RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_OFFSET_COMMIT,
+            RD_KAFKA_EVENT_REBALANCE
+                | RD_KAFKA_EVENT_ERROR
+                | RD_KAFKA_EVENT_OFFSET_COMMIT
+                | RD_KAFKA_EVENT_STATS,
         );
         let text = |name: &str| properties.get(name).unwrap_or("");
         let component = format!(
@@ -166,9 +186,18 @@ impl Consumer {
             topics.join(",")
         );
         let limit = text("max.poll.interval.ms").parse().unwrap_or(300_000);
-        let client = Client::new(Kind::Consumer, conf, component)
-            .map_err(|reason| Error::Client { reason })?;
-        let client = Arc::new(client);
+        let refused = |reason| Error::Client { reason };
+        // See `commits`; giving partitions up still makes librdkafka commit.
+        conf.set("auto.commit.interval.ms", "0").map_err(refused)?;
+        let interval = text("auto.commit.interval.ms").parse().unwrap_or(5_000);
+        let client = match &observer {
+            Some(observer) => {
+                let log = Arc::new(observer::Log(Arc::clone(observer)));
+                Client::with_log(Kind::Consumer, conf, component, log)
+            }
+            None => Client::new(Kind::Consumer, conf, component),
+        };
+        let client = Arc::new(client.map_err(refused)?);
         let mut messages = client.new_queue();
         let arrivals = Arc::new(Arrivals::default());
         messages.wake(Arc::<Arrivals>::clone(&arrivals));
@@ -178,9 +207,16 @@ impl Consumer {
         }
         let (closer, mut events, mut close_events) =
             (groups.handle(), client.consumer_queue(), client.new_queue());
-        let waker = closer.waker();
+        let (waker, mut answers) = (closer.waker(), client.new_queue());
         events.wake(Arc::<groups::Waker>::clone(&waker));
         close_events.wake(Arc::<groups::Waker>::clone(&waker));
+        answers.wake(Arc::<groups::Waker>::clone(&waker));
+        let commits = Commits::new(
+            answers,
+            properties.switch("enable.auto.commit") != Some(false),
+            Duration::from_millis(interval),
+            Arc::clone(&waker),
+        );
         let member = Arc::new(Member {
             fetched: Mutex::default(),
             messages,
@@ -199,9 +235,17 @@ impl Consumer {
             is_refresh_due: AtomicBool::new(false),
             missing_logged: Mutex::default(),
             news: News::default(),
-            commits: properties.switch("enable.auto.commit") != Some(false),
+            commits,
             stores_by_itself: properties.switch("enable.auto.offset.store") == Some(true),
+            group: text("group.id").to_owned(),
+            consumed: topics
+                .iter()
+                .map(|topic| groups.consumed().get(topic))
+                .collect(),
+            said: Mutex::default(),
+            observer,
         });
+        groups.note(&member);
         closer.register(&waker, &member);
         let consumer = Self {
             member: Some(member),
@@ -292,6 +336,8 @@ impl Consumer {
             };
         }
         member.store(positions)?;
+        member.count_acks(positions);
+        member.commits.schedule();
         let mut lowered = Partitions::new();
         let mut is_lowered = false;
         for position in positions {
@@ -300,11 +346,18 @@ impl Consumer {
                 is_lowered = true;
             }
         }
-        // librdkafka's own commits never go back, so this one is explicit.
-        if is_lowered && member.commits {
-            member.client.commit_in_background(&lowered);
+        // Stored offsets are never committed backwards by librdkafka, so this
+        // commit is explicit.
+        if is_lowered {
+            member.commit_exactly(&lowered);
         }
         Ok(())
+    }
+
+    /// Messages that were taken from librdkafka, whose statistics do not count
+    /// them, and not delivered.
+    pub fn held(&self) -> usize {
+        self.member().fetched.lock().len()
     }
 
     /// Topics and partitions that are assigned now.
@@ -333,15 +386,16 @@ impl Drop for Consumer {
 
 /// A consumer on its way out of its group.
 pub struct Closing {
-    closed: oneshot::Receiver<()>,
+    closed: oneshot::Receiver<bool>,
 }
 
 impl Closing {
-    /// Waits until the offsets are committed and the group is left, or
-    /// librdkafka has given up trying (ten seconds). Cancelling does not stop
-    /// the closing.
-    pub async fn done(self) {
-        let _ = self.closed.await;
+    /// Waits until the offsets are committed and the group is left; false if
+    /// that was given up (after ten seconds), so that the brokers are left to
+    /// notice, and the offsets stored last may not be committed. Cancelling
+    /// does not stop the closing.
+    pub async fn done(self) -> bool {
+        self.closed.await.unwrap_or(false)
     }
 }
 
@@ -376,7 +430,12 @@ impl Member {
         loop {
             while let Some(message) = fetched.pop_front() {
                 match message.error() {
-                    0 => return Some(message),
+                    0 => {
+                        if self.stores_by_itself {
+                            self.commits.schedule();
+                        }
+                        return Some(message);
+                    }
                     code => self.note_error(KafkaError::from_raw(code), message.error_text()),
                 }
             }
@@ -393,6 +452,7 @@ impl Member {
             if self.messages.take_messages(limit, &mut *fetched) == 0 {
                 return None;
             }
+            self.count(&fetched);
         }
     }
 
@@ -440,7 +500,10 @@ impl Member {
             .client
             .store_offset(topic, position.partition, position.offset)
         {
-            0 => Ok(()),
+            0 => {
+                self.commits.schedule();
+                Ok(())
+            }
             code => Err(KafkaError::from_raw(code)),
         }
     }

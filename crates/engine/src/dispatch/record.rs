@@ -1,6 +1,7 @@
 //! A consumed message that outlives librdkafka's buffer.
 
 use crate::native::MessageBox;
+use crate::trace::TraceContext;
 use bytes::Bytes;
 
 /// Key, value, headers and time of a consumed message. Copied once, into one
@@ -19,6 +20,23 @@ pub struct ConsumedRecord {
 }
 
 impl ConsumedRecord {
+    /// The bytes of key, value and headers.
+    pub fn bytes(&self) -> usize {
+        let length = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+        let headers = self.headers.iter();
+        length(&self.key)
+            + length(&self.value)
+            + headers
+                .map(|(name, value)| name.len() + length(value))
+                .sum::<usize>()
+    }
+
+    /// The trace in whose course it was sent, as its headers say.
+    pub fn trace(&self) -> TraceContext {
+        let headers = self.headers.iter();
+        TraceContext::of_record(headers.map(|(name, value)| (&**name, value.as_deref())))
+    }
+
     pub(super) fn copy_of(message: &MessageBox) -> Self {
         let headers: Vec<_> = (0..).map_while(|index| message.header(index)).collect();
         let parts = [message.key(), message.value()].into_iter().chain(

@@ -2,15 +2,20 @@
 
 use super::InitialOffset;
 use crate::acks::Acked;
-use crate::native::{Client, Partitions};
+use crate::admin::NewGroupOffset;
+use crate::error::{ErrorCode, KafkaError};
+use crate::native::{Client, Partitions, TopicLookup};
 use std::collections::HashMap;
 use std::time::Duration;
 
 /// How long each question may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Stands for the oldest message in committed offsets.
+/// Stands for the oldest message, in committed offsets and in questions for
+/// offsets (Kafka's ListOffsets).
 const OLDEST: i64 = -2;
+/// Stands for the end in questions for offsets.
+const END: i64 = -1;
 
 /// A partition and where to begin in it.
 #[derive(Debug)]
@@ -27,18 +32,52 @@ pub(super) struct Start {
     pub(super) differs: bool,
 }
 
+/// Where partitions begin.
+#[derive(Debug, Default)]
+pub(super) struct Starts {
+    pub(super) starts: Vec<Start>,
+    /// Those that nobody tells of now: they have no leader.
+    pub(super) unknown: Vec<(String, i32)>,
+}
+
 /// The ends of a topic's partitions when its first request came.
 pub(super) type Ends = HashMap<i32, i64>;
 
-/// Asks for the ends of a topic; blocks. A topic that does not exist has
-/// none. The error is librdkafka's number.
-pub(super) fn ends(client: &Client, topic: &str) -> Result<Ends, i32> {
-    let mut ends = Ends::new();
-    for partition in client.partitions_of(topic, LIMIT)? {
-        let (_, end) = client.query_watermarks(topic, partition, LIMIT)?;
-        ends.insert(partition, end);
+/// Asks for the ends of topics as they were at the time that stands beside
+/// each (milliseconds since 1970); blocks. One that does not exist has none;
+/// one whose ends nobody tells now is left out.
+pub(super) fn ends(client: &Client, topics: &[(String, i64)]) -> HashMap<String, Ends> {
+    let Ok(metadata) = client.metadata(&TopicLookup::All, LIMIT) else {
+        return HashMap::new();
+    };
+    let mut found: HashMap<String, Ends> = HashMap::new();
+    let (mut now, mut then) = (Partitions::new(), Partitions::new());
+    for (topic, since) in topics {
+        found.insert(topic.clone(), Ends::new());
+        let known = metadata.iter().find(|known| known.name == *topic);
+        for partition in known.into_iter().flat_map(|known| &known.partitions) {
+            now.add(topic, *partition, Some(END));
+            then.add(topic, *partition, Some(*since));
+        }
     }
-    Ok(ends)
+    let asked = list(client, now).and_then(|now| Ok((now, list(client, then)?)));
+    let Ok((now, then)) = asked else {
+        // Who holds up the answer for all? A partition without a leader.
+        return match topics {
+            [] | [_] => HashMap::new(),
+            topics => topics
+                .iter()
+                .flat_map(|topic| ends(client, std::slice::from_ref(topic)))
+                .collect(),
+        };
+    };
+    for (key, end) in now {
+        // What came between that time and now is younger than it.
+        let began = then.get(&key).copied().filter(|offset| *offset >= 0);
+        let end = began.map_or(end, |began| began.min(end));
+        found.entry(key.0).or_default().insert(key.1, end);
+    }
+    found
 }
 
 /// Asks what is committed and where to begin; blocks. `known` are the ends
@@ -49,18 +88,44 @@ pub(super) fn find(
     partitions: &[(String, i32)],
     initial: InitialOffset,
     known: &HashMap<String, Ends>,
-) -> Result<Vec<Start>, i32> {
+) -> Result<Starts, i32> {
+    let metadata = client.metadata(&TopicLookup::All, LIMIT)?;
+    let has_leader = |(topic, partition): &(String, i32)| {
+        let known = metadata.iter().find(|known| known.name == *topic);
+        known.is_some_and(|known| {
+            known.partitions.contains(partition) && !known.without_leader.contains(partition)
+        })
+    };
+    let (partitions, unknown): (Vec<_>, Vec<_>) = partitions.iter().cloned().partition(has_leader);
+    if partitions.is_empty() {
+        let starts = Vec::new();
+        return Ok(Starts { starts, unknown });
+    }
     let mut list = Partitions::new();
-    for (topic, partition) in partitions {
+    for (topic, partition) in &partitions {
         list.add(topic, *partition, None);
     }
     client.committed(&mut list, LIMIT)?;
+    let at_time = match initial {
+        InitialOffset::Time(time) => offsets(client, &partitions, time)?,
+        InitialOffset::Newest | InitialOffset::Oldest => HashMap::new(),
+    };
+    let oldest_of = offsets(client, &partitions, OLDEST)?;
+    let ends_of = offsets(client, &partitions, END)?;
     let mut starts = Vec::with_capacity(partitions.len());
     for committed in list.positions() {
         let (topic, partition) = (committed.topic, committed.partition);
-        let (oldest, end) = client.query_watermarks(&topic, partition, LIMIT)?;
+        let key = (topic.clone(), partition);
+        let (Some(&oldest), Some(&end)) = (oldest_of.get(&key), ends_of.get(&key)) else {
+            return Err(KafkaError::from_code(ErrorCode::UnknownPartition).number());
+        };
         let first = || match (initial, known.get(&topic)) {
             (InitialOffset::Oldest, _) => oldest,
+            (InitialOffset::Time(_), _) => {
+                let found = at_time.get(&key).copied();
+                // Negative: there is none, librdkafka says "end".
+                found.filter(|offset| *offset >= 0).unwrap_or(end)
+            }
             // A partition that was not there yet is wanted from its beginning.
             (InitialOffset::Newest, Some(ends)) => {
                 ends.get(&partition).copied().unwrap_or(oldest).max(oldest)
@@ -73,22 +138,9 @@ pub(super) fn find(
                 let first = first();
                 (Acked::below(first), first)
             }
-            offset if offset < oldest => (Acked::below(oldest), oldest),
             offset => {
-                let acked = Acked::decode(offset, &committed.metadata, end.max(offset))
-                    .unwrap_or_else(|reason| {
-                        tracing::error!(
-                            component = client.component(),
-                            "{topic} [{partition}]: the metadata {:?} beside offset {offset} \
-                             names no acknowledged ranges: {reason}",
-                            committed.metadata
-                        );
-                        Acked::below(offset)
-                    });
-                // Beyond the end is read from the end; what is below the
-                // committed offset counts as acknowledged.
-                let offset = acked.committed().min(end.max(oldest));
-                (acked, offset)
+                let named = (topic.as_str(), partition);
+                place(client, named, (offset, &committed.metadata), oldest, end)
             }
         };
         starts.push(Start {
@@ -100,5 +152,92 @@ pub(super) fn find(
             end,
         });
     }
-    Ok(starts)
+    Ok(Starts { starts, unknown })
+}
+
+/// What is acknowledged and where to read by a position that is stored.
+fn place(
+    client: &Client,
+    (topic, partition): (&str, i32),
+    (offset, metadata): (i64, &str),
+    oldest: i64,
+    end: i64,
+) -> (Acked, i64) {
+    if offset < oldest {
+        return (Acked::below(oldest), oldest);
+    }
+    let acked = Acked::decode(offset, metadata, end.max(offset)).unwrap_or_else(|reason| {
+        tracing::error!(
+            component = client.component(),
+            "{topic} [{partition}]: the metadata {metadata:?} beside offset {offset} names no \
+             acknowledged ranges: {reason}"
+        );
+        Acked::below(offset)
+    });
+    // Beyond the end is read from the end; what is below the committed offset
+    // counts as acknowledged.
+    let read_from = acked.committed().min(end.max(oldest));
+    (acked, read_from)
+}
+
+/// Where positions of a topic lie that somebody sets, in their order; blocks.
+/// The error is librdkafka's number.
+pub(super) fn of_positions(
+    client: &Client,
+    topic: &str,
+    positions: &[NewGroupOffset],
+) -> Result<Vec<Start>, i32> {
+    let partitions = positions
+        .iter()
+        .map(|new| (topic.to_owned(), new.partition));
+    let partitions: Vec<(String, i32)> = partitions.collect();
+    let oldest_of = offsets(client, &partitions, OLDEST)?;
+    let ends_of = offsets(client, &partitions, END)?;
+    let starts = partitions.into_iter().zip(positions).map(|(key, new)| {
+        let (Some(&oldest), Some(&end)) = (oldest_of.get(&key), ends_of.get(&key)) else {
+            return Err(KafkaError::from_code(ErrorCode::UnknownPartition).number());
+        };
+        let (topic, partition) = key;
+        let stored = match new.offset {
+            OLDEST => (oldest, ""),
+            offset if offset < 0 => (end, ""),
+            offset => (offset, new.metadata.as_str()),
+        };
+        let (acked, offset) = place(client, (&topic, partition), stored, oldest, end);
+        Ok(Start {
+            topic,
+            partition,
+            offset,
+            acked,
+            end,
+            differs: true,
+        })
+    });
+    starts.collect()
+}
+
+/// Asks for the first offset of each partition that is not older than `time`
+/// in milliseconds, [`OLDEST`] or [`END`]; negative if there is none. Blocks.
+fn offsets(
+    client: &Client,
+    partitions: &[(String, i32)],
+    time: i64,
+) -> Result<HashMap<(String, i32), i64>, i32> {
+    let mut asked = Partitions::new();
+    for (topic, partition) in partitions {
+        asked.add(topic, *partition, Some(time));
+    }
+    list(client, asked)
+}
+
+/// [`offsets`], with a time for each partition.
+fn list(client: &Client, mut asked: Partitions) -> Result<HashMap<(String, i32), i64>, i32> {
+    if asked.is_empty() {
+        return Ok(HashMap::new());
+    }
+    client.list_offsets(&mut asked, LIMIT)?;
+    let found = asked.positions();
+    Ok(found
+        .map(|found| ((found.topic, found.partition), found.offset))
+        .collect())
 }

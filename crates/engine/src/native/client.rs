@@ -2,14 +2,32 @@
 
 use super::event::Event;
 use super::{Conf, Kind, text};
+use crate::strategies::Picker;
+use parking_lot::Mutex;
 use rdkafka::bindings as sys;
+use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// What the log calls a client.
-struct Component(String);
+/// Hears what a client's own log says, in the place of the process's log.
+/// Called on librdkafka's threads, also while the client is being made: it
+/// may only note the line and wake somebody.
+pub(crate) trait LogTarget: Send + Sync + 'static {
+    /// A line: its syslog level, librdkafka's name for its kind, its text.
+    fn line(&self, level: i32, facility: &str, text: &str);
+}
+
+/// What callbacks find of a client.
+pub(super) struct Component {
+    /// What the log calls it.
+    pub(super) name: String,
+    /// Who hears its log instead.
+    pub(super) log: Option<Arc<dyn LogTarget>>,
+    /// Brokers that slow it down, and until when.
+    throttles: Mutex<Vec<(i32, Instant)>>,
+}
 
 /// Owns an `rd_kafka_t`. Dropping it blocks until librdkafka's threads have
 /// ended; a consumer is closed before, see `consumer_close_begin`.
@@ -17,6 +35,8 @@ pub(crate) struct Client {
     pub(super) pointer: NonNull<sys::rd_kafka_t>,
     /// Boxed, so that librdkafka has a pointer to it that stays valid.
     component: Box<Component>,
+    /// Whom librdkafka asks for partitions, one for each topic.
+    pickers: Mutex<BTreeMap<usize, Arc<Picker>>>,
 }
 
 // SAFETY: librdkafka's client functions may be called from any thread.
@@ -28,11 +48,44 @@ impl Client {
     /// Creates the client; the error is librdkafka's sentence. The log
     /// calls it `component`.
     pub(crate) fn new(kind: Kind, conf: Conf, component: String) -> Result<Self, String> {
-        let component = Box::new(Component(component));
+        Self::create(
+            kind,
+            conf,
+            Component {
+                name: component,
+                log: None,
+                throttles: Mutex::default(),
+            },
+        )
+    }
+
+    /// [`new`](Self::new), with a log of its own.
+    pub(crate) fn with_log(
+        kind: Kind,
+        conf: Conf,
+        component: String,
+        log: Arc<dyn LogTarget>,
+    ) -> Result<Self, String> {
+        Self::create(
+            kind,
+            conf,
+            Component {
+                name: component,
+                log: Some(log),
+                throttles: Mutex::default(),
+            },
+        )
+    }
+
+    fn create(kind: Kind, conf: Conf, component: Component) -> Result<Self, String> {
+        let component = Box::new(component);
         // SAFETY: the configuration is ours; see `component_of` for the use.
         unsafe {
             let opaque: *const Component = &raw const *component;
             sys::rd_kafka_conf_set_opaque(conf.pointer.as_ptr(), opaque.cast_mut().cast());
+            if kind == Kind::Producer {
+                sys::rd_kafka_conf_set_throttle_cb(conf.pointer.as_ptr(), Some(is_throttled));
+            }
         }
         let native_kind = match kind {
             Kind::Producer => sys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
@@ -52,15 +105,36 @@ impl Client {
         match NonNull::new(pointer) {
             Some(pointer) => {
                 std::mem::forget(conf);
-                Ok(Self { pointer, component })
+                Ok(Self {
+                    pointer,
+                    component,
+                    pickers: Mutex::default(),
+                })
             }
             None => Err(text(reason.as_ptr())),
         }
     }
 
+    /// Holds a topic's picker until librdkafka's threads have ended.
+    pub(super) fn keep(&self, picker: &Arc<Picker>) {
+        let address = Arc::as_ptr(picker).addr();
+        let mut pickers = self.pickers.lock();
+        pickers.entry(address).or_insert_with(|| Arc::clone(picker));
+    }
+
     /// What the log calls the client.
     pub(crate) fn component(&self) -> &str {
-        &self.component.0
+        &self.component.name
+    }
+
+    /// Brokers that answer nothing on the client's connection because of a
+    /// quota, and until when: by their own word, which has come through the
+    /// client's main queue.
+    pub(crate) fn throttles(&self) -> Vec<(i32, Instant)> {
+        let mut throttles = self.component.throttles.lock();
+        let now = Instant::now();
+        throttles.retain(|(_, until)| *until > now);
+        throttles.clone()
     }
 
     /// The queue that carries the client's own events.
@@ -88,6 +162,16 @@ impl Client {
         }
     }
 
+    /// Lets whoever polls the main queue look up.
+    pub(crate) fn wake_poll(&self) {
+        // SAFETY: the queue's reference is given back at once.
+        unsafe {
+            let queue = sys::rd_kafka_queue_get_main(self.pointer.as_ptr());
+            sys::rd_kafka_queue_yield(queue);
+            sys::rd_kafka_queue_destroy(queue);
+        }
+    }
+
     /// The fatal error of the client, if one was raised.
     pub(crate) fn fatal_error(&self) -> Option<(i32, String)> {
         let mut reason: [c_char; 512] = [0; 512];
@@ -102,19 +186,38 @@ impl Client {
     }
 }
 
-/// What the log calls a client.
+/// Whose client it is for the log.
 ///
 /// # Safety
 /// `client` is null or one that `Client::new` makes or has made, and not
 /// destroyed: its component is dropped only after that.
-pub(super) unsafe fn component_of<'a>(client: *const sys::rd_kafka_t) -> &'a str {
+pub(super) unsafe fn component_of<'a>(client: *const sys::rd_kafka_t) -> Option<&'a Component> {
     if client.is_null() {
-        return "";
+        return None;
     }
     // SAFETY: by the caller.
     unsafe {
         let component: *const Component = sys::rd_kafka_opaque(client).cast_const().cast();
-        component.as_ref().map_or("", |component| &component.0)
+        component.as_ref()
+    }
+}
+
+/// A broker has slowed the client down. Called by whoever polls its main queue.
+unsafe extern "C" fn is_throttled(
+    _client: *mut sys::rd_kafka_t,
+    _name: *const c_char,
+    broker: i32,
+    milliseconds: c_int,
+    opaque: *mut c_void,
+) {
+    let time = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
+    // SAFETY: `opaque` is the client's component, see `Client::new`; the queue
+    // that is polled holds the client.
+    let component = unsafe { &*opaque.cast_const().cast::<Component>() };
+    let mut throttles = component.throttles.lock();
+    throttles.retain(|(known, _)| *known != broker);
+    if let Some(until) = Instant::now().checked_add(time) {
+        throttles.push((broker, until));
     }
 }
 
@@ -175,6 +278,13 @@ impl Queue {
     /// What the log calls the client.
     pub(crate) fn component(&self) -> &str {
         self.client.component()
+    }
+
+    /// Where the log of a partition began and ended at the last fetch of the
+    /// queue's client; asks nobody.
+    pub(crate) fn known_log(&self, topic: &str, partition: i32) -> (Option<i64>, Option<i64>) {
+        let start = self.client.known_start(topic, partition);
+        (start, self.client.known_end(topic, partition))
     }
 
     /// The next event, waiting at most `timeout` for one.

@@ -82,7 +82,17 @@ unsafe extern "C" fn log(
     // SAFETY: librdkafka calls this with a live client, made by `Client::new`.
     let component = unsafe { component_of(client) };
     let (facility, line) = (text(facility), text(line));
+    if let Some(target) = component.and_then(|component| component.log.as_ref()) {
+        target.line(level, &facility, &line);
+        return;
+    }
+    let component = component.map_or("", |component| &component.name);
     // syslog levels: 0 to 3 are errors, 4 warnings, 5 and 6 information.
+    if facility == "FAIL" && level <= 3 {
+        // An error event says the same (`rd_kafka_broker_set_error`), whatever
+        // `log_level` is; see `News`.
+        return;
+    }
     match level {
         0..=3 => tracing::error!(target: "librdkafka", component, facility, "{line}"),
         4 => tracing::warn!(target: "librdkafka", component, facility, "{line}"),

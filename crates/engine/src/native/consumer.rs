@@ -154,22 +154,16 @@ impl Client {
         }
     }
 
-    /// Sends a commit of exactly these positions and does not wait.
-    pub(crate) fn commit_in_background(&self, positions: &Partitions) {
-        // SAFETY: the list is copied by librdkafka.
-        unsafe {
-            sys::rd_kafka_commit(self.pointer.as_ptr(), positions.pointer.as_ptr(), 1);
-        }
-    }
-
-    /// Sends a commit of exactly these positions; the result comes as an
-    /// event on `events`. Answers an error number, 0 is none.
-    pub(crate) fn commit_to(&self, positions: &Partitions, events: &Queue) -> i32 {
+    /// Sends a commit of exactly these positions, or of what is stored and not
+    /// committed for the partitions held; the result comes as an event on
+    /// `events`. Answers an error number, 0 is none.
+    pub(crate) fn commit_to(&self, positions: Option<&Partitions>, events: &Queue) -> i32 {
+        let positions = positions.map_or(std::ptr::null(), |list| list.pointer.as_ptr());
         // SAFETY: the list is copied by librdkafka; no callback means an event.
         unsafe {
             sys::rd_kafka_commit_queue(
                 self.pointer.as_ptr(),
-                positions.pointer.as_ptr(),
+                positions,
                 events.pointer.as_ptr(),
                 None,
                 std::ptr::null_mut(),
@@ -194,9 +188,27 @@ impl Client {
         }
     }
 
-    /// The oldest offset of a partition and the one behind its last message,
-    /// as the leader says; blocks up to `timeout`. The error is a librdkafka
-    /// error number.
+    /// Asks the partitions' leaders for offsets, all at once (Kafka's
+    /// ListOffsets): `list` has times in place of offsets, -2 for the oldest
+    /// message, -1 for the end, and gets the offsets; negative where no
+    /// message is that young. Blocks. The error is librdkafka's number.
+    pub(crate) fn list_offsets(&self, list: &mut Partitions, timeout: Duration) -> Result<(), i32> {
+        // SAFETY: the list is owned and lives through the call.
+        let error = unsafe {
+            sys::rd_kafka_offsets_for_times(
+                self.pointer.as_ptr(),
+                list.pointer.as_ptr(),
+                milliseconds(timeout),
+            ) as i32
+        };
+        match list.first_error().unwrap_or(error) {
+            0 => Ok(()),
+            error => Err(error),
+        }
+    }
+
+    /// The first offset kept and the next one to be written; blocks. The
+    /// error is librdkafka's number.
     pub(crate) fn query_watermarks(
         &self,
         topic: &str,
@@ -220,6 +232,85 @@ impl Client {
         match error {
             0 => Ok((oldest, end)),
             error => Err(error),
+        }
+    }
+
+    /// The end of a partition as the brokers said with the last fetch; asks
+    /// nobody. `None` before that.
+    pub(crate) fn known_end(&self, topic: &str, partition: i32) -> Option<i64> {
+        let (_, end) = self.known_watermarks(topic, partition)?;
+        (end >= 0).then_some(end)
+    }
+
+    /// Where the log of a partition began at the last fetch, in the same way.
+    pub(crate) fn known_start(&self, topic: &str, partition: i32) -> Option<i64> {
+        let (start, _) = self.known_watermarks(topic, partition)?;
+        (start >= 0).then_some(start)
+    }
+
+    /// Negative numbers stand for what is not known.
+    fn known_watermarks(&self, topic: &str, partition: i32) -> Option<(i64, i64)> {
+        let topic = CString::new(topic).ok()?;
+        let (mut oldest, mut end) = (-1, -1);
+        // SAFETY: both numbers are written before the call returns 0.
+        let error = unsafe {
+            sys::rd_kafka_get_watermark_offsets(
+                self.pointer.as_ptr(),
+                topic.as_ptr(),
+                partition,
+                &raw mut oldest,
+                &raw mut end,
+            ) as i32
+        };
+        (error == 0).then_some((oldest, end))
+    }
+
+    /// Lets partitions that stay deliver while others move away. librdkafka
+    /// pauses every partition for the time of a rebalance, which lasts here
+    /// until what moves away has been acknowledged, and offers no call that
+    /// lifts that. Whatever is not paused is left as it is.
+    pub(crate) fn go_on_fetching(&self, list: &Partitions) {
+        /// `RD_KAFKA_TOPPAR_F_LIB_PAUSE`: the pauses that are librdkafka's own.
+        const BY_THE_LIBRARY: c_int = 0x20;
+        unsafe extern "C" {
+            // Not in its public header, but in the library that is linked
+            // here; a test notices if a new version changes it.
+            fn rd_kafka_toppars_pause_resume(
+                client: *mut sys::rd_kafka_t,
+                pause: u8,
+                is_asynchronous: c_int,
+                whose: c_int,
+                partitions: *mut sys::rd_kafka_topic_partition_list_t,
+            ) -> sys::rd_kafka_resp_err_t;
+        }
+        // SAFETY: both are alive; librdkafka reads the list, writes each
+        // element's error into it and keeps nothing of it. It may be called
+        // by any thread.
+        unsafe {
+            rd_kafka_toppars_pause_resume(
+                self.pointer.as_ptr(),
+                0,
+                1,
+                BY_THE_LIBRARY,
+                list.pointer.as_ptr(),
+            );
+        }
+    }
+
+    /// Moves the fetchers of assigned partitions to the offsets in the list
+    /// and waits for that; blocks up to `timeout`.
+    pub(crate) fn seek_all(&self, list: &Partitions, timeout: Duration) -> Result<(), String> {
+        // SAFETY: the list is owned and lives through the call.
+        unsafe {
+            take_error(sys::rd_kafka_seek_partitions(
+                self.pointer.as_ptr(),
+                list.pointer.as_ptr(),
+                milliseconds(timeout),
+            ))?;
+        }
+        match list.first_error() {
+            None => Ok(()),
+            Some(code) => Err(crate::error::KafkaError::from_raw(code).to_string()),
         }
     }
 
@@ -255,26 +346,23 @@ impl Client {
 
 impl Queue {
     /// Takes up to `limit` messages that have already arrived.
+    ///
+    /// One by one: librdkafka's call for many (`rd_kafka_consume_batch_queue`)
+    /// also counts the end of a partition as a message. It would go on one
+    /// offset too far after the next rebalance, which pauses every partition
+    /// for a moment, and leave out what has come there.
     pub(crate) fn take_messages(&self, limit: usize, take: &mut impl Extend<MessageBox>) -> usize {
-        const AT_ONCE: usize = 128;
-        let mut messages = [std::ptr::null_mut::<sys::rd_kafka_message_t>(); AT_ONCE];
-        // SAFETY: the array holds at least as many as are asked for; each
-        // message becomes ours.
-        let count = unsafe {
-            sys::rd_kafka_consume_batch_queue(
-                self.pointer.as_ptr(),
-                0,
-                messages.as_mut_ptr(),
-                limit.min(AT_ONCE),
-            )
-        };
-        let count = usize::try_from(count).unwrap_or(0);
-        take.extend(
-            messages
-                .iter()
-                .take(count)
-                .filter_map(|message| MessageBox::new(*message)),
-        );
+        let mut count = 0;
+        take.extend(std::iter::from_fn(|| {
+            if count == limit {
+                return None;
+            }
+            // SAFETY: the queue is alive; the message becomes ours.
+            let message = unsafe { sys::rd_kafka_consume_queue(self.pointer.as_ptr(), 0) };
+            let message = MessageBox::new(message)?;
+            count += 1;
+            Some(message)
+        }));
         count
     }
 }

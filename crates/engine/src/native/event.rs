@@ -14,6 +14,8 @@ pub(crate) enum EventKind {
     Error,
     Rebalance,
     OffsetCommit,
+    Statistics,
+    Log,
     Other,
 }
 
@@ -38,6 +40,8 @@ impl Event {
             sys::RD_KAFKA_EVENT_ERROR => EventKind::Error,
             sys::RD_KAFKA_EVENT_REBALANCE => EventKind::Rebalance,
             sys::RD_KAFKA_EVENT_OFFSET_COMMIT => EventKind::OffsetCommit,
+            sys::RD_KAFKA_EVENT_STATS => EventKind::Statistics,
+            sys::RD_KAFKA_EVENT_LOG => EventKind::Log,
             _ => EventKind::Other,
         }
     }
@@ -58,6 +62,28 @@ impl Event {
     pub(crate) fn is_fatal(&self) -> bool {
         // SAFETY: as above.
         unsafe { sys::rd_kafka_event_error_is_fatal(self.pointer.as_ptr()) != 0 }
+    }
+
+    /// The JSON of a statistics event.
+    pub(crate) fn statistics(&self) -> String {
+        // SAFETY: as above; null for other events.
+        text(unsafe { sys::rd_kafka_event_stats(self.pointer.as_ptr()) })
+    }
+
+    /// Level (syslog's), facility and line of a log event.
+    pub(crate) fn log_line(&self) -> Option<(i32, String, String)> {
+        let (mut facility, mut line) = (std::ptr::null(), std::ptr::null());
+        let mut level = 0;
+        // SAFETY: the strings live as long as the event and are copied.
+        unsafe {
+            let found = sys::rd_kafka_event_log(
+                self.pointer.as_ptr(),
+                &raw mut facility,
+                &raw mut line,
+                &raw mut level,
+            );
+            (found == 0).then(|| (level, text(facility), text(line)))
+        }
     }
 
     /// The partitions of a rebalance or commit event, copied.

@@ -5,8 +5,18 @@ use std::ffi::{CStr, c_char, c_void};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-/// Owns a fetched message. It must not outlive its consumer; `Message` is
+/// Whose time a record's timestamp is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimestampKind {
+    /// The producer's.
+    Create,
+    /// The broker's, when it wrote the record.
+    Append,
+}
+
+/// Owns a fetched message, and is nothing but its pointer (`take_batch`). It must not outlive its consumer; `Message` is
 /// what users see of it, and ties it down.
+#[repr(transparent)]
 pub(crate) struct MessageBox {
     pointer: NonNull<sys::rd_kafka_message_t>,
 }
@@ -68,11 +78,21 @@ impl MessageBox {
     }
 
     pub(crate) fn timestamp(&self) -> Option<i64> {
+        self.timestamp_and_kind().map(|(timestamp, _)| timestamp)
+    }
+
+    pub(crate) fn timestamp_and_kind(&self) -> Option<(i64, TimestampKind)> {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: alive; `kind` is written.
         let timestamp =
             unsafe { sys::rd_kafka_message_timestamp(self.pointer.as_ptr(), &raw mut kind) };
-        (timestamp >= 0).then_some(timestamp)
+        let kind = match kind {
+            sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => {
+                TimestampKind::Append
+            }
+            _ => TimestampKind::Create,
+        };
+        (timestamp >= 0).then_some((timestamp, kind))
     }
 
     pub(crate) fn header(&self, index: usize) -> Option<(&[u8], Option<&[u8]>)> {
@@ -162,6 +182,11 @@ impl Message<'_> {
     /// Milliseconds since 1970, UTC; `None` on message format 0.
     pub fn timestamp(&self) -> Option<i64> {
         self.inner.timestamp()
+    }
+
+    /// [`timestamp`](Self::timestamp), and whose time that is.
+    pub fn timestamp_and_kind(&self) -> Option<(i64, TimestampKind)> {
+        self.inner.timestamp_and_kind()
     }
 
     /// The headers in the order they were written: name, and value or null.

@@ -16,15 +16,23 @@ mod conf;
 mod consumer;
 mod event;
 mod message;
+mod metadata;
+mod offsets;
+mod partitioner;
 mod partitions;
 mod producer;
+mod simple;
 
-pub(crate) use client::{Client, Queue, WakeTarget};
+pub(crate) use client::{Client, LogTarget, Queue, WakeTarget};
 pub(crate) use conf::{Conf, Kind, known_properties};
 pub(crate) use consumer::RebalanceProtocol;
 pub(crate) use event::{Event, EventKind};
 pub use message::Message;
 pub(crate) use message::MessageBox;
+pub use message::TimestampKind;
+pub use metadata::{BrokerAddress, ClusterView, PartitionPlace, TopicPlaces};
+pub(crate) use offsets::delete_group_offsets;
+pub(crate) use partitioner::{Builtin, KeyHash, Readiness, TopicPartitions, hashed_partition};
 pub(crate) use partitions::Partitions;
 pub(crate) use producer::{Batch, DeliveryReport, NativeTopic, TopicLookup, TopicMetadata};
 

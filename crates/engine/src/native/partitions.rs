@@ -42,20 +42,9 @@ impl Partitions {
     /// Adds a partition; the offset starts as "invalid". A topic name with a
     /// NUL byte names nothing and is left out.
     pub(crate) fn add(&mut self, topic: &str, partition: i32, offset: Option<i64>) {
-        let Ok(topic) = CString::new(topic) else {
-            return;
-        };
-        // SAFETY: the list is owned; the new element is written before any
-        // other call on the list.
-        unsafe {
-            let element = sys::rd_kafka_topic_partition_list_add(
-                self.pointer.as_ptr(),
-                topic.as_ptr(),
-                partition,
-            );
-            if let (Some(element), Some(offset)) = (element.as_mut(), offset) {
-                element.offset = offset;
-            }
+        let element = self.add_element(topic, partition);
+        if let (Some(element), Some(offset)) = (element, offset) {
+            element.offset = offset;
         }
     }
 
@@ -67,30 +56,41 @@ impl Partitions {
         offset: i64,
         metadata: &str,
     ) {
-        let Ok(topic) = CString::new(topic) else {
+        let Some(element) = self.add_element(topic, partition) else {
             return;
         };
-        // SAFETY: as in `add`; the metadata is copied into memory that
-        // librdkafka has allocated and frees with the list.
+        element.offset = offset;
+        if metadata.is_empty() {
+            return;
+        }
+        // SAFETY: the metadata is copied into memory that librdkafka has
+        // allocated and frees with the list.
         unsafe {
-            let element = sys::rd_kafka_topic_partition_list_add(
-                self.pointer.as_ptr(),
-                topic.as_ptr(),
-                partition,
-            );
-            let Some(element) = element.as_mut() else {
-                return;
-            };
-            element.offset = offset;
-            if !metadata.is_empty() {
-                let copy = sys::rd_kafka_mem_malloc(std::ptr::null_mut(), metadata.len());
-                if !copy.is_null() {
-                    std::ptr::copy_nonoverlapping(metadata.as_ptr(), copy.cast(), metadata.len());
-                    element.metadata = copy;
-                    element.metadata_size = metadata.len();
-                }
+            let copy = sys::rd_kafka_mem_malloc(std::ptr::null_mut(), metadata.len());
+            if !copy.is_null() {
+                std::ptr::copy_nonoverlapping(metadata.as_ptr(), copy.cast(), metadata.len());
+                element.metadata = copy;
+                element.metadata_size = metadata.len();
             }
         }
+    }
+
+    fn add_element(
+        &mut self,
+        topic: &str,
+        partition: i32,
+    ) -> Option<&mut sys::rd_kafka_topic_partition_t> {
+        let topic = CString::new(topic).ok()?;
+        // SAFETY: the list is owned; the new element stays where it is until
+        // the next call on the list, which the borrow of `self` forbids.
+        unsafe {
+            sys::rd_kafka_topic_partition_list_add(self.pointer.as_ptr(), topic.as_ptr(), partition)
+                .as_mut()
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.elements().is_empty()
     }
 
     /// Everything that the elements say.

@@ -1,11 +1,10 @@
 //! One user of a shared producer, and the account of its messages.
 
+use super::receivers::BATCH;
 use super::topic::{State, Topic, WaitingRecord};
 use super::{Producer, Record};
 use crate::error::{ErrorCode, KafkaError};
-use crate::native::Batch;
 use parking_lot::Mutex;
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,14 +13,9 @@ use tokio::sync::Notify;
 
 /// A missing topic is asked for again at most this often on behalf of
 /// callers that were already told.
-const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Unknown topics that a caller remembers having sent to.
 const REMEMBERED_ATTEMPTS: usize = 1_000;
-
-thread_local! {
-    /// Messages on their way into librdkafka: callers come in thousands.
-    static BATCH: RefCell<Batch> = RefCell::default();
-}
 
 /// How much of a caller may be undelivered at any time, so that one caller
 /// cannot fill the queue that all share.
@@ -244,7 +238,7 @@ impl Caller {
         let mut refused_bytes = 0;
         let taken = BATCH.with_borrow_mut(|batch| {
             let taken = batch.produce(
-                native,
+                &native,
                 records
                     .clone()
                     .map(|record| (record.key, record.value, super::opaque_of_slot(slot))),
@@ -263,13 +257,15 @@ impl Caller {
         if taken < count {
             self.account
                 .take_back(self.refused.len() as u64, refused_bytes);
+            let shared = &self.producer.shared;
             if self
                 .refused
                 .iter()
-                .any(|(_, error)| error.is_unknown_topic())
+                .any(|(_, error)| shared.is_of_absence(*error))
             {
-                self.producer.shared.topic_is_gone(topic.name());
+                shared.topic_is_gone(topic.name());
             }
+            topic.follow(shared);
         }
         taken
     }
@@ -367,7 +363,7 @@ impl Caller {
         };
         if below(&self.account) {
             // It was the shared queue that was full.
-            self.producer.shared.progress().await;
+            self.producer.room_again().await;
         } else {
             self.wait(below).await;
         }

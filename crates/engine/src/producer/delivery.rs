@@ -1,9 +1,14 @@
 //! The thread that books delivery reports.
 
 use super::caller::Account;
-use super::{Delivery, Shared, UNFLUSHED_AFTER};
-use crate::error::{Error, KafkaError};
+use super::receivers::{Received, Tag};
+use super::renewal::{Clients, reason_of};
+use super::tallies::{LastTally, Reported};
+use super::tickets::{self, Answers};
+use super::{Shared, UNFLUSHED_AFTER};
+use crate::error::KafkaError;
 use crate::native::{DeliveryReport, Event, EventKind};
+use parking_lot::RwLockReadGuard;
 use slab::Slab;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,20 +18,53 @@ use std::time::{Duration, Instant};
 /// thread notices that it is to end.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 
+/// The same while a client that has failed still has messages.
+const WITH_DEAD: Duration = Duration::from_millis(5);
+
 /// Failed deliveries are logged at most this often.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) fn run(shared: &Arc<Shared>, is_ending: &AtomicBool) {
-    let queue = shared.client.main_queue();
+    let mut clients = Clients::of(shared);
     let mut cleaned = Instant::now();
     let mut log = FailureLog::default();
+    let mut received = Received::default();
+    let mut answers = Answers::default();
+    let mut tally = LastTally::default();
     while !is_ending.load(Ordering::Acquire) {
-        if let Some(event) = queue.poll(HOUSEKEEPING) {
-            match event.kind() {
-                EventKind::DeliveryReports => book(shared, event, &mut log),
-                EventKind::Error => note_error(shared, &event),
-                _ => {}
+        let mut is_fatal = false;
+        let mut take = |event: Event| match event.kind() {
+            EventKind::DeliveryReports => {
+                book(
+                    shared,
+                    event,
+                    &mut log,
+                    &mut received,
+                    &mut answers,
+                    &mut tally,
+                );
             }
+            EventKind::Error => {
+                is_fatal |= event.is_fatal();
+                note_error(shared, &event);
+            }
+            EventKind::Statistics => shared.client_statistics.publish(event.statistics()),
+            _ => {}
+        };
+        let limit = match clients.have_dead() {
+            true => WITH_DEAD,
+            false => HOUSEKEEPING,
+        };
+        if let Some(event) = clients.queue.poll(limit) {
+            take(event);
+        }
+        for queue in clients.dead_queues() {
+            while let Some(event) = queue.poll(Duration::ZERO) {
+                take(event);
+            }
+        }
+        if is_fatal || clients.have_dead() || cleaned.elapsed() >= HOUSEKEEPING {
+            clients.look_after(shared);
         }
         if cleaned.elapsed() >= HOUSEKEEPING {
             release_retired(shared);
@@ -35,6 +73,8 @@ pub(super) fn run(shared: &Arc<Shared>, is_ending: &AtomicBool) {
         }
     }
 }
+
+type Accounts<'a> = RwLockReadGuard<'a, Slab<Arc<Account>>>;
 
 /// Neighbouring reports of one caller, booked together.
 #[derive(Default)]
@@ -49,18 +89,19 @@ struct Run {
 impl Run {
     /// Books the run: first in the producer's counters, so that whoever sees
     /// its messages settled finds them counted.
-    fn settle(&self, shared: &Shared, accounts: &Slab<Arc<Account>>) {
+    fn settle<'a>(&self, shared: &'a Shared, accounts: &mut Option<Accounts<'a>>) {
         if self.messages == 0 {
             return;
         }
         count(shared, self.messages - self.failed, self.failed);
+        let accounts = accounts.get_or_insert_with(|| shared.accounts.read());
         if let Some(account) = accounts.get(self.opaque >> 1) {
             account.settle(self.messages, self.bytes, self.failed, self.error);
         }
     }
 }
 
-fn count(shared: &Shared, delivered: u64, failed: u64) {
+pub(super) fn count(shared: &Shared, delivered: u64, failed: u64) {
     let counters = &shared.counters;
     if delivered > 0 {
         counters.delivered.fetch_add(delivered, Ordering::AcqRel);
@@ -70,28 +111,56 @@ fn count(shared: &Shared, delivered: u64, failed: u64) {
     }
 }
 
-fn book(shared: &Arc<Shared>, mut event: Event, log: &mut FailureLog) {
-    let mut gone: Option<String> = None;
+fn book(
+    shared: &Arc<Shared>,
+    mut event: Event,
+    log: &mut FailureLog,
+    received: &mut Received,
+    answers: &mut Answers,
+    tally: &mut LastTally,
+) {
+    let mut is_gone = false;
+    let mut reported = Reported::default();
     let mut run = Run::default();
     {
-        let accounts = shared.accounts.read();
+        // Locked once for many runs, and not while a sink is told.
+        let mut accounts: Option<Accounts<'_>> = None;
         event.each_delivery(|report| {
             let error = report.error();
             let failed = u64::from(error != 0);
+            if reported.delivered + reported.failed == 0 {
+                tally.meet(&shared.tallies, report.topic_name());
+            }
+            reported.delivered += 1 - failed;
+            reported.failed += failed;
+            reported.bytes += report.bytes() * (1 - failed);
             if failed > 0 {
-                log.add(&report);
-                if KafkaError::from_raw(error).is_unknown_topic() {
-                    gone = Some(report.topic());
+                let error = KafkaError::from_raw(error);
+                // What is to be sent once more is not lost.
+                if Tag::of(report.opaque()).is_none() || !shared.is_returned(error) {
+                    log.add(&report);
+                }
+                // The messages of one event are all of one topic
+                // (`rd_kafka_dr_msgq0`). Whoever hears of it may ask anew.
+                if !is_gone && shared.is_of_absence(error) {
+                    is_gone = true;
+                    accounts = None;
+                    shared.topic_is_gone(&report.topic());
                 }
             }
             let opaque = report.opaque();
-            if opaque & 1 == 1 {
-                count(shared, 1 - failed, failed);
-                answer(shared, &report);
+            if let Some(tag) = Tag::of(opaque) {
+                accounts = None;
+                received.add(shared, tag, &report);
+                return;
+            }
+            if let Some(ticket) = tickets::parts(opaque) {
+                accounts = None;
+                answers.add(shared, ticket, &report);
                 return;
             }
             if opaque != run.opaque {
-                run.settle(shared, &accounts);
+                run.settle(shared, &mut accounts);
                 run = Run {
                     opaque,
                     ..Run::default()
@@ -101,38 +170,26 @@ fn book(shared: &Arc<Shared>, mut event: Event, log: &mut FailureLog) {
             run.bytes += report.bytes();
             if failed > 0 {
                 run.failed += 1;
-                run.error = Some(KafkaError::from_raw(error));
+                run.error = Some(reason_of(KafkaError::from_raw(error)));
             }
         });
-        run.settle(shared, &accounts);
+        run.settle(shared, &mut accounts);
     }
-    if let Some(topic) = gone {
-        shared.topic_is_gone(&topic);
-    }
+    received.settle(shared);
+    answers.tell(shared);
+    tally.add(&reported);
+    // librdkafka's queue holds a message until its report is freed.
+    drop(event);
     if shared.somebody_wants_room.swap(false, Ordering::AcqRel) {
         shared.progress.notify_waiters();
     }
 }
 
-/// Tells the one who waits for this message.
-fn answer(shared: &Shared, report: &DeliveryReport<'_>) {
-    let Some(ticket) = shared.tickets.lock().try_remove(report.opaque() >> 1) else {
-        return;
-    };
-    let result = match report.error() {
-        0 => Ok(Delivery {
-            partition: report.partition(),
-            offset: report.offset(),
-            timestamp: report.timestamp(),
-        }),
-        code => Err(Error::from(KafkaError::from_raw(code))),
-    };
-    // The one who waited may have gone.
-    let _ = ticket.result.send(result);
-}
-
 fn note_error(shared: &Shared, event: &Event) {
     let text = event.error_text();
+    shared
+        .receivers
+        .alarm(KafkaError::from_raw(event.error()), &text);
     // An idle connection that a broker or firewall closes is no event worth
     // an alarm.
     if !text.contains("Connection reset by peer") {
@@ -143,10 +200,7 @@ fn note_error(shared: &Shared, event: &Event) {
     }
     if event.is_fatal() {
         tracing::error!(component = "producer", "fatal: {text}");
-    } else if shared
-        .news
-        .is_worth_a_line(KafkaError::from_raw(event.error()), &text)
-    {
+    } else if shared.news.is_worth_a_line(&text) {
         tracing::warn!(component = "producer", "{text}");
     }
 }

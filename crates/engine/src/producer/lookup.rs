@@ -14,7 +14,8 @@ use tokio::sync::oneshot;
 
 /// How often a topic that does not exist (yet) is asked for.
 const ASK_INTERVAL: Duration = Duration::from_millis(50);
-/// For how long: a broker that creates topics on use needs a moment.
+/// For how long: a broker that creates topics on use needs a moment. Counted
+/// from its first answer.
 const ASK_LIMIT: Duration = Duration::from_millis(300);
 /// For how long when the broker says that the topic has no leader yet, which
 /// means that it exists and is being set up.
@@ -45,7 +46,12 @@ pub(super) struct ListRequest {
 /// A topic whose existence is being found out.
 struct Search {
     topic: Arc<Topic>,
-    since: Instant,
+    /// Kept from one question to the next: librdkafka asks by itself, and for
+    /// each topic alone, when it is made.
+    native: Option<NativeTopic>,
+    /// When the cluster answered for the first time: silence is not absence,
+    /// and a broker that creates topics on use begins when it is asked.
+    answered: Option<Instant>,
     next: Instant,
     /// The topic exists, and what waits for it is being handed over.
     is_found: bool,
@@ -67,7 +73,8 @@ pub(super) fn run(shared: &Arc<Shared>, requests: &Receiver<Option<Arc<Topic>>>)
                     let now = Instant::now();
                     searches.push(Search {
                         topic,
-                        since: now,
+                        native: None,
+                        answered: None,
                         next: now,
                         is_found: false,
                     });
@@ -78,7 +85,7 @@ pub(super) fn run(shared: &Arc<Shared>, requests: &Receiver<Option<Arc<Topic>>>)
             request = requests.try_recv().map_err(|_| RecvTimeoutError::Timeout);
         }
         let now = Instant::now();
-        let (found, unknown): (Vec<Search>, Vec<Search>) = searches
+        let (found, mut unknown): (Vec<Search>, Vec<Search>) = searches
             .extract_if(.., |search| search.next <= now)
             .partition(|search| search.is_found);
         for mut search in found {
@@ -86,7 +93,7 @@ pub(super) fn run(shared: &Arc<Shared>, requests: &Receiver<Option<Arc<Topic>>>)
                 searches.push(search);
             }
         }
-        let answers = ask(shared, &unknown);
+        let answers = ask(shared, &mut unknown);
         for (mut search, answer) in unknown.into_iter().zip(answers) {
             if digest(shared, &mut search, answer) {
                 searches.push(search);
@@ -132,8 +139,8 @@ pub(super) fn list_topics(shared: &Shared, requests: &Receiver<Option<ListReques
 }
 
 fn list(shared: &Shared, limit: Duration) -> TopicNames {
-    let topics = shared
-        .client
+    let client = shared.client.load_full();
+    let topics = client
         .metadata(&TopicLookup::All, limit)
         .map_err(KafkaError::from_raw)?;
     let mut names: Vec<String> = topics.into_iter().map(|topic| topic.name).collect();
@@ -143,7 +150,7 @@ fn list(shared: &Shared, limit: Duration) -> TopicNames {
 
 /// What the cluster says of a topic.
 enum Answer {
-    Exists(NativeTopic),
+    Exists,
     Absent(KafkaError),
     BeingCreated,
     Unreachable,
@@ -151,10 +158,14 @@ enum Answer {
 
 /// Acts on an answer; false when the search is over.
 fn digest(shared: &Shared, search: &mut Search, answer: Answer) -> bool {
-    let elapsed = search.since.elapsed();
+    let elapsed = search.answered.get_or_insert_with(Instant::now).elapsed();
     let next = match answer {
-        Answer::Exists(native) => {
-            search.topic.adopt(native);
+        Answer::Exists => {
+            if let Some(native) = search.native.take() {
+                search.topic.adopt(native);
+            }
+            // One of a client before may be there.
+            search.topic.follow(shared);
             search.is_found = true;
             return go_on_handing_over(shared, search);
         }
@@ -175,10 +186,9 @@ fn digest(shared: &Shared, search: &mut Search, answer: Answer) -> bool {
             ASK_INTERVAL
         }
         Answer::Unreachable => {
-            // Silence is not absence: what waits goes on waiting, and the
-            // count of absences starts when a broker answers.
+            // What waits goes on waiting.
             drop_expired(shared, &search.topic);
-            search.since = Instant::now();
+            search.answered = None;
             UNREACHABLE_INTERVAL
         }
     };
@@ -188,41 +198,43 @@ fn digest(shared: &Shared, search: &mut Search, answer: Answer) -> bool {
 
 /// Asks for all topics in one request, so that many of them, or brokers that
 /// are silent, make nobody wait for the others; answers are in order.
-fn ask(shared: &Shared, searches: &[Search]) -> Vec<Answer> {
-    let handles: Vec<Option<NativeTopic>> = searches
-        .iter()
-        .map(|search| {
-            search.topic.waiting().asked = Some(Instant::now());
-            NativeTopic::new(&shared.client, search.topic.name())
-        })
-        .collect();
-    let mut valid = handles.iter().flatten();
+fn ask(shared: &Shared, searches: &mut [Search]) -> Vec<Answer> {
+    let client = shared.client.load_full();
+    for search in &mut *searches {
+        search.topic.waiting().asked = Some(Instant::now());
+        // Of the client before this one.
+        search.native.take_if(|native| !native.is_of(&client));
+        if search.native.is_none() {
+            search.native = shared.native_topic(search.topic.name());
+        }
+    }
+    let mut valid = searches.iter().filter_map(|search| search.native.as_ref());
     let topics = match (valid.next(), valid.next()) {
         (None, _) => Ok(Vec::new()),
-        (Some(only), None) => shared
-            .client
+        (Some(only), None) => only
+            .client()
             .metadata(&TopicLookup::One(only), ANSWER_LIMIT),
-        _ => shared.client.metadata(&TopicLookup::Known, ANSWER_LIMIT),
+        _ => client.metadata(&TopicLookup::Known, ANSWER_LIMIT),
     };
     let topics: Option<HashMap<&str, &TopicMetadata>> = topics.as_ref().ok().map(|topics| {
         let by_name = topics.iter().map(|topic| (topic.name.as_str(), topic));
         by_name.collect()
     });
-    let answer = |(search, native): (&Search, Option<NativeTopic>)| match (native, &topics) {
+    let answer = |search: &Search| match (&search.native, &topics) {
         (None, _) => Answer::Absent(KafkaError::from_code(ErrorCode::InvalidTopic)),
         (Some(_), None) => Answer::Unreachable,
-        (Some(native), Some(topics)) => judge(native, topics.get(search.topic.name()).copied()),
+        (Some(_), Some(topics)) => judge(topics.get(search.topic.name()).copied()),
     };
-    searches.iter().zip(handles).map(answer).collect()
+    searches.iter().map(answer).collect()
 }
 
-fn judge(native: NativeTopic, found: Option<&TopicMetadata>) -> Answer {
+fn judge(found: Option<&TopicMetadata>) -> Answer {
     let Some(found) = found else {
         return Answer::Absent(KafkaError::from_code(ErrorCode::UnknownTopic));
     };
     let error = KafkaError::from_raw(found.error);
     if found.error == 0 && !found.partitions.is_empty() {
-        Answer::Exists(native)
+        Answer::Exists
     } else if found.error == 0 || error.is(ErrorCode::LeaderNotAvailable) {
         Answer::BeingCreated
     } else if error.is_unknown_topic() {
@@ -279,7 +291,7 @@ fn send_chunk(shared: &Shared, topic: &Topic, batch: &mut Batch, chunk: &[Waitin
         return 0;
     };
     batch.produce(
-        native,
+        &native,
         chunk.iter().map(|record| {
             (
                 record.key.as_deref(),
@@ -293,6 +305,11 @@ fn send_chunk(shared: &Shared, topic: &Topic, batch: &mut Batch, chunk: &[Waitin
         match KafkaError::from_raw(batch.error(index)) {
             error if error.number() == 0 => {}
             error if error == full => return index,
+            // None was taken; what waits goes to the next client.
+            error if error.is(ErrorCode::Fatal) && shared.is_dead(&native) => {
+                topic.follow(shared);
+                return index;
+            }
             error => fail(shared, std::slice::from_ref(record), error),
         }
     }

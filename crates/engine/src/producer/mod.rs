@@ -6,27 +6,46 @@
 
 mod caller;
 mod delivery;
+mod drops;
 mod lookup;
+mod receivers;
+mod renewal;
+mod statistics;
+mod submit;
+mod tallies;
+mod tickets;
 mod topic;
 
 use crate::error::{Error, ErrorCode, KafkaError};
-use crate::native::{Client, Kind, NativeTopic};
+use crate::native::{Client, NativeTopic};
 use crate::news::News;
 use crate::properties::Properties;
+use crate::strategies::{Pickers, Strategies};
+use arc_swap::ArcSwap;
 use caller::Account;
 pub use caller::{Caller, CallerLimits, CallerReport, Sent};
+pub use drops::{DropReason, Drops};
 use parking_lot::{Condvar, Mutex, RwLock};
-use rdkafka::bindings::{RD_KAFKA_EVENT_DR, RD_KAFKA_EVENT_ERROR};
+use receivers::Receivers;
+pub(crate) use receivers::{Alarm, HandedOver, Receiver, Report, Returned, Run, Tag};
+pub(crate) use renewal::Renewal;
 use slab::Slab;
+use statistics::ClientStatistics;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, oneshot};
+pub use submit::{DeliverySink, Destination, Submitted, Undelivered};
+use tallies::Tallies;
+pub use tallies::TopicStatistics;
+pub use tickets::Stored;
+use tickets::Tickets;
+use tokio::sync::{Notify, futures::Notified, oneshot};
 pub use topic::Topic;
-use topic::{State, Waiting, is_legal_name};
+pub use topic::is_legal_name;
+use topic::{State, Waiting};
 
 /// How long a closed caller's messages may be on their way before they count
 /// as unflushed. They are sent nevertheless.
@@ -34,7 +53,7 @@ const UNFLUSHED_AFTER: Duration = Duration::from_secs(5);
 
 /// The most that a record's frame adds to its key and value
 /// (librdkafka's `RD_KAFKAP_MESSAGE_V2_MAX_OVERHEAD`).
-const RECORD_OVERHEAD: u64 = 36;
+pub(crate) const RECORD_OVERHEAD: u64 = 36;
 
 /// Names that turned out not to exist are forgotten beyond this many, so
 /// that a caller that invents names does not fill the memory.
@@ -50,7 +69,7 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         (self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)) as u64
     }
 }
@@ -64,21 +83,6 @@ pub struct Delivery {
     pub offset: i64,
     /// Milliseconds since 1970; `None` when the broker does not say.
     pub timestamp: Option<i64>,
-}
-
-/// A record that has been handed over. Dropping it does not withdraw it.
-pub struct Submitted {
-    answer: oneshot::Receiver<Result<Delivery, Error>>,
-}
-
-impl Submitted {
-    /// Where Kafka has put it. Cancelling does not withdraw the record.
-    ///
-    /// # Errors
-    /// Kafka's code, when it was given up.
-    pub async fn delivered(self) -> Result<Delivery, Error> {
-        self.answer.await.unwrap_or(Err(Error::Closed))
-    }
 }
 
 /// Counters of a producer since its start or the last reset.
@@ -98,6 +102,9 @@ pub struct ProducerStatistics {
     /// Error events of librdkafka that are no delivery reports, without
     /// resets of connections by their peers.
     pub unknown_events: u64,
+    /// librdkafka clients that had failed for good and were replaced (since
+    /// the start).
+    pub renewed: u64,
 }
 
 #[derive(Default)]
@@ -108,6 +115,7 @@ pub(crate) struct Counters {
     outstanding_offset: AtomicI64,
     unflushed: AtomicU64,
     unknown_events: AtomicU64,
+    renewed: AtomicU64,
 }
 
 impl Counters {
@@ -142,13 +150,23 @@ pub struct Producer {
 
 /// What callers and the producer's threads share.
 struct Shared {
-    client: Arc<Client>,
+    /// Replaced when it fails for good, if `renewal` says how.
+    client: ArcSwap<Client>,
+    /// What the next client is made of.
+    renewal: Option<Properties>,
+    /// Who picks partitions, if it is not librdkafka.
+    pickers: Option<Pickers>,
     topics: RwLock<HashMap<Box<[u8]>, Arc<Topic>>>,
     accounts: RwLock<Slab<Arc<Account>>>,
-    tickets: Mutex<Slab<Ticket>>,
+    tickets: Tickets,
+    receivers: Receivers,
     retired: Mutex<Vec<Retired>>,
     counters: Counters,
+    tallies: Tallies,
+    client_statistics: ClientStatistics,
     news: News,
+    /// Topics that somebody submits to by name.
+    destinations: RwLock<HashMap<Box<str>, Arc<Destination>>>,
     lookups: mpsc::Sender<Option<Arc<Topic>>>,
     lists: mpsc::Sender<Option<lookup::ListRequest>>,
     somebody_wants_room: AtomicBool,
@@ -157,11 +175,6 @@ struct Shared {
     flush_wanted: Condvar,
     message_max_bytes: u64,
     message_timeout: Duration,
-}
-
-/// Somebody who waits for the fate of one message.
-struct Ticket {
-    result: oneshot::Sender<Result<Delivery, Error>>,
 }
 
 /// The account of a dropped caller. The delivery thread frees its slot once
@@ -179,35 +192,38 @@ struct FlushState {
     is_ending: bool,
 }
 
-/// Opaque numbers of messages: even ones name an account's slot, odd ones a
-/// ticket.
+/// Opaque numbers of messages: even ones name an account's slot; of the odd
+/// ones half a ticket (`tickets`), half a receiver's tag (`receivers`).
 const fn opaque_of_slot(slot: usize) -> usize {
     slot << 1
 }
 
-const fn opaque_of_ticket(ticket: usize) -> usize {
-    ticket << 1 | 1
-}
-
 impl Producer {
-    pub(crate) fn start(properties: &Properties) -> Result<Self, Error> {
+    /// `strategies` are the topics' own.
+    pub(crate) fn start(
+        properties: &Properties,
+        strategies: &Strategies,
+        renewal: Renewal,
+    ) -> Result<Self, Error> {
         let number = |name: &str| properties.get(name)?.parse::<u64>().ok();
-        let mut conf = properties.to_conf()?;
-        conf.set_events(RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
-        let client = Arc::new(
-            Client::new(Kind::Producer, conf, "producer".to_owned())
-                .map_err(|reason| Error::Client { reason })?,
-        );
+        let pickers = Pickers::new(strategies, properties);
+        let client = renewal::connect(properties, pickers.is_some())?;
         let (lookups, searches) = mpsc::channel();
         let (lists, list_requests) = mpsc::channel();
         let shared = Arc::new(Shared {
-            client,
+            client: ArcSwap::new(client),
+            renewal: (renewal == Renewal::Own).then(|| properties.clone()),
+            pickers,
             topics: RwLock::default(),
             accounts: RwLock::default(),
             news: News::default(),
-            tickets: Mutex::default(),
+            tickets: Tickets::default(),
+            receivers: Receivers::default(),
             retired: Mutex::default(),
             counters: Counters::default(),
+            tallies: Tallies::default(),
+            client_statistics: ClientStatistics::default(),
+            destinations: RwLock::default(),
             lookups,
             lists,
             somebody_wants_room: AtomicBool::new(false),
@@ -233,7 +249,12 @@ impl Producer {
         Caller::new(self.clone(), limits)
     }
 
-    fn topic(&self, name: &[u8]) -> Result<Arc<Topic>, KafkaError> {
+    /// The topic of that name, for [`look_up`](Self::look_up) and
+    /// [`submit_to`](Self::submit_to).
+    ///
+    /// # Errors
+    /// As [`Caller::topic`].
+    pub fn topic(&self, name: &[u8]) -> Result<Arc<Topic>, KafkaError> {
         if let Some(topic) = self.shared.topics.read().get(name) {
             return Ok(Arc::clone(topic));
         }
@@ -254,60 +275,17 @@ impl Producer {
         Ok(Arc::clone(topic))
     }
 
-    /// [`submit`](Self::submit), waiting for Kafka's answer.
-    ///
-    /// # Errors
-    /// As [`submit`](Self::submit), or what the broker says.
-    pub async fn deliver(
-        &self,
-        topic: &str,
-        partition: Option<i32>,
-        record: Record<'_>,
-        headers: &[(&str, Option<&[u8]>)],
-        timestamp: Option<i64>,
-    ) -> Result<Delivery, Error> {
-        let submitted = self.submit(topic, partition, record, headers, timestamp)?;
-        submitted.delivered().await
-    }
-
-    /// Hands over one record with everything a record can have. What is
-    /// submitted to one partition keeps its order, whoever waits for it.
-    ///
-    /// # Errors
-    /// Kafka's code, refused at once: queue full, too large, unknown topic or
-    /// partition. A topic that is not known is looked up by librdkafka for
-    /// `topic.metadata.propagation.max.ms`.
-    pub fn submit(
-        &self,
-        topic: &str,
-        partition: Option<i32>,
-        record: Record<'_>,
-        headers: &[(&str, Option<&[u8]>)],
-        timestamp: Option<i64>,
-    ) -> Result<Submitted, Error> {
-        let native = NativeTopic::new(&self.shared.client, topic).ok_or(Error::Kafka {
-            error: KafkaError::from_code(ErrorCode::InvalidTopic),
-        })?;
-        let (result, answer) = oneshot::channel();
-        let ticket = self.shared.tickets.lock().insert(Ticket { result });
-        let code = self.shared.client.produce_one(
-            &native,
-            partition,
-            record.key,
-            record.value,
-            headers,
-            timestamp,
-            opaque_of_ticket(ticket),
-        );
-        if code != 0 {
-            self.shared.tickets.lock().try_remove(ticket);
-            return Err(KafkaError::from_raw(code).into());
+    /// Resolves when there may be room again after "queue full", at the next
+    /// deliveries. One that is made before the record is refused misses none.
+    /// Dropping it loses nothing.
+    pub fn room_again(&self) -> impl Future<Output = ()> + use<'_> {
+        let progress = self.shared.progress();
+        async {
+            // What is not under way is not delivered any more.
+            if self.shared.counters.outstanding() > 0 {
+                progress.await;
+            }
         }
-        self.shared
-            .counters
-            .accepted
-            .fetch_add(1, Ordering::Relaxed);
-        Ok(Submitted { answer })
     }
 
     /// The names of all topics of the cluster, internal ones too, sorted.
@@ -336,7 +314,41 @@ impl Producer {
             outstanding: counters.outstanding(),
             unflushed: counters.unflushed.load(Ordering::Relaxed),
             unknown_events: counters.unknown_events.load(Ordering::Relaxed),
+            renewed: counters.renewed.load(Ordering::Relaxed),
         }
+    }
+
+    /// Why nothing more can be produced by it, if so (KIP-360).
+    pub(crate) fn fatal_error(&self) -> Option<String> {
+        let client = self.shared.client.load();
+        client.fatal_error().map(|(_, reason)| reason)
+    }
+
+    /// Brokers that slow the client down, and until when.
+    pub(crate) fn throttles(&self) -> Vec<(i32, Instant)> {
+        self.shared.client.load().throttles()
+    }
+
+    /// Gives up all messages that are queued or on their way: the reports of
+    /// what it still has come soon.
+    pub(crate) fn give_up_messages(&self) {
+        self.shared.client.load().give_up_messages();
+    }
+
+    /// Messages without a report.
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.shared.counters.outstanding()
+    }
+
+    /// Whether it is the same one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// As if it had failed for good.
+    #[cfg(test)]
+    pub(crate) fn fail_for_good(&self) {
+        self.shared.client.load().fail_for_good();
     }
 
     /// Zeroes the counters, not the gauges.
@@ -369,8 +381,71 @@ impl Producer {
 }
 
 impl Shared {
+    /// A topic to hand over to, counted.
+    fn native_topic(&self, name: &str) -> Option<NativeTopic> {
+        let client = self.client.load();
+        let native = match &self.pickers {
+            None => NativeTopic::new(&client, name)?,
+            Some(pickers) => NativeTopic::picked_by(&client, name, &pickers.of(name))?,
+        };
+        Some(native.counting(self.tallies.accepted(name)))
+    }
+
+    /// Whether a message with this error is given back to a receiver: its topic
+    /// is gone, and may come back; or this client has failed for good, and
+    /// takes its messages with it.
+    fn is_returned(&self, error: KafkaError) -> bool {
+        const OF_THE_MESSAGE: [ErrorCode; 6] = [
+            ErrorCode::MessageSizeTooLarge,
+            ErrorCode::InvalidMessageSize,
+            ErrorCode::TopicAuthorizationFailed,
+            ErrorCode::InvalidRecord,
+            ErrorCode::InvalidTimestamp,
+            ErrorCode::MessageTimedOut,
+        ];
+        error.is_unknown_topic()
+            || !OF_THE_MESSAGE.iter().any(|code| error.is(*code))
+                && self.client.load().fatal_error().is_some()
+    }
+
+    /// Whether the error says that the topic is not there. A picker that refuses
+    /// a message names a partition that does not exist.
+    fn is_of_absence(&self, error: KafkaError) -> bool {
+        let is_picked = self.pickers.is_some() && error.is(ErrorCode::UnknownPartition);
+        error.is_unknown_topic() && !is_picked
+    }
+
+    /// Whether a topic's client has failed for good, and is replaced here.
+    fn is_dead(&self, topic: &NativeTopic) -> bool {
+        self.renewal.is_some() && topic.client().fatal_error().is_some()
+    }
+
     fn is_too_large(&self, bytes: u64) -> bool {
         bytes + RECORD_OVERHEAD > self.message_max_bytes
+    }
+
+    /// What is known of a topic by now, if the cluster has said anything since
+    /// its absences were counted; else it is being asked.
+    fn ask_for(&self, topic: &Arc<Topic>, absences: u64) -> Option<Result<(), KafkaError>> {
+        let mut waiting = topic.waiting();
+        match topic.state() {
+            State::Known => return Some(Ok(())),
+            State::Missing => {
+                let is_fresh = waiting
+                    .asked
+                    .is_some_and(|asked| asked.elapsed() < caller::RECHECK_INTERVAL);
+                if is_fresh || topic.absences() != absences {
+                    let unknown = KafkaError::from_code(ErrorCode::UnknownTopic);
+                    return Some(Err(waiting.reason.unwrap_or(unknown)));
+                }
+                topic.set_state(&mut waiting, State::Unresolved);
+            }
+            State::Unresolved => {}
+        }
+        if !waiting.lookup_is_running {
+            self.look_up(topic, &mut waiting);
+        }
+        None
     }
 
     /// Puts the topic on the lookup thread's list.
@@ -401,13 +476,12 @@ impl Shared {
         });
     }
 
-    /// Resolves when a delivery report has come in.
-    async fn progress(&self) {
+    /// Resolves when a delivery report has come in since this call.
+    fn progress(&self) -> Notified<'_> {
+        // Woken by `notify_waiters` from now on, also before the first poll.
         let notified = self.progress.notified();
-        tokio::pin!(notified);
-        notified.as_mut().enable();
         self.somebody_wants_room.store(true, Ordering::Release);
-        notified.await;
+        notified
     }
 
     /// While the guard lives, librdkafka sends without waiting for linger.
@@ -477,8 +551,12 @@ impl Drop for Threads {
         let _ = self.shared.lists.send(None);
         self.shared.flush.lock().is_ending = true;
         self.shared.flush_wanted.notify_one();
+        let this = std::thread::current().id();
         for handle in self.handles.drain(..) {
-            let _ = handle.join();
+            // Somebody who was told of a message may have had the last producer.
+            if handle.thread().id() != this {
+                let _ = handle.join();
+            }
         }
     }
 }
@@ -497,7 +575,7 @@ fn flush_while_wanted(shared: &Shared) {
             }
         }
         let before = Instant::now();
-        shared.client.flush(Duration::from_millis(100));
+        shared.client.load().flush(Duration::from_millis(100));
         // An empty queue makes the call return at once, although waiting
         // records of unresolved topics may follow.
         if before.elapsed() < Duration::from_millis(1) {

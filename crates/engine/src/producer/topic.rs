@@ -1,11 +1,16 @@
 //! What a producer knows of a topic, and what waits for it to become known.
 
+use super::Shared;
+use super::renewal::Following;
 use crate::error::KafkaError;
 use crate::native::NativeTopic;
+use arc_swap::Guard;
 use parking_lot::{Mutex, MutexGuard};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// Where a topic stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +33,10 @@ pub struct Topic {
     state: AtomicU8,
     /// How often the cluster has said "does not exist".
     absences: AtomicU64,
-    native: OnceLock<NativeTopic>,
+    native: OnceLock<Following>,
     waiting: Mutex<Waiting>,
+    /// Told when it has turned out to exist or not.
+    decided: Notify,
 }
 
 /// Messages that wait for the topic to become known, in order.
@@ -68,6 +75,7 @@ impl Topic {
             absences: AtomicU64::new(0),
             native: OnceLock::new(),
             waiting: Mutex::new(Waiting::default()),
+            decided: Notify::new(),
         }
     }
 
@@ -91,19 +99,39 @@ impl Topic {
             self.absences.fetch_add(1, Ordering::Relaxed);
         }
         self.state.store(state as u8, Ordering::Release);
+        if state != State::Unresolved {
+            self.decided.notify_waiters();
+        }
+    }
+
+    /// Resolves at the next decision.
+    pub(super) fn decided(&self) -> Notified<'_> {
+        self.decided.notified()
+    }
+
+    /// Whether the cluster has said that it exists.
+    pub fn is_known(&self) -> bool {
+        self.state() == State::Known
     }
 
     pub(super) fn absences(&self) -> u64 {
         self.absences.load(Ordering::Relaxed)
     }
 
-    pub(super) fn native(&self) -> Option<&NativeTopic> {
-        self.native.get()
+    pub(super) fn native(&self) -> Option<Guard<Arc<NativeTopic>>> {
+        self.native.get().map(Following::load)
+    }
+
+    /// Goes over to the producer's present client; false if it is there
+    /// already.
+    pub(super) fn follow(&self, shared: &Shared) -> bool {
+        let native = self.native.get();
+        native.is_some_and(|native| native.follow(shared, &self.name))
     }
 
     /// Keeps librdkafka's topic object, once the topic is known to exist.
     pub(super) fn adopt(&self, native: NativeTopic) {
-        let _ = self.native.set(native);
+        let _ = self.native.set(Following::new(native));
     }
 
     pub(super) fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -122,7 +150,7 @@ impl std::fmt::Debug for Topic {
 
 /// Whether Kafka allows the name: 1 to 249 of `[A-Za-z0-9._-]`, and neither
 /// `.` nor `..` (Kafka's `Topic.validate`).
-pub(super) fn is_legal_name(name: &[u8]) -> bool {
+pub fn is_legal_name(name: &[u8]) -> bool {
     (1..=249).contains(&name.len())
         && name != b"."
         && name != b".."

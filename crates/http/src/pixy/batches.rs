@@ -1,10 +1,11 @@
 //! `POST /topics/<t>/batches`: many messages in one request (contract, B4).
 
-use super::Call;
-use super::produce::{ReadError, read};
+use super::no_room;
+use crate::body::ReadError;
 use crate::parameters::refused;
 use crate::reply::{self, Reply};
-use barnabas_engine::{HEADERS_UNSUPPORTED, Record, Submitted, sarama_text_of};
+use crate::service::Call;
+use barnabas_engine::{HEADERS_UNSUPPORTED, Record, Sending, Submitted, sarama_text_of};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hyper::StatusCode;
@@ -21,6 +22,8 @@ struct Entry {
     value: Option<String>,
     #[serde(default)]
     headers: Vec<EntryHeader>,
+    /// Milliseconds since 1970.
+    timestamp: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -29,9 +32,9 @@ struct EntryHeader {
     value: Option<String>,
 }
 
-pub(super) async fn run(mut call: Call<'_>, topic: &str) -> Result<Reply, Box<Reply>> {
+pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Box<Reply>> {
     call.refuse_if_stopping()?;
-    let body = match read(call.request.body_mut(), LARGEST_BODY).await {
+    let body = match call.body.read(LARGEST_BODY).await {
         Ok(body) => body,
         Err(ReadError::TooLarge) => {
             return Ok(reply::error(
@@ -39,6 +42,7 @@ pub(super) async fn run(mut call: Call<'_>, topic: &str) -> Result<Reply, Box<Re
                 "the batch is too large",
             ));
         }
+        Err(ReadError::NoRoom) => return Err(no_room()),
         Err(ReadError::Failed(cause)) => {
             return Err(refused(format!(
                 "Failed to read the request: err=({cause})"
@@ -48,17 +52,19 @@ pub(super) async fn run(mut call: Call<'_>, topic: &str) -> Result<Reply, Box<Re
     let entries: Vec<Entry> = serde_json::from_slice(&body)
         .map_err(|error| refused(format!("Failed to parse the request: err=({error})")))?;
     // All are under way before the first is waited for.
+    let sending = call.trace.sending(call.topic);
+    sending.count(entries.len());
     let mut submitted = Vec::with_capacity(entries.len());
     for entry in &entries {
-        submitted.push(hand_over(&call, topic, entry).await);
+        submitted.push(hand_over(&call, entry, &sending).await);
     }
     let mut results = Vec::with_capacity(submitted.len());
     for entry in submitted {
         let result = match entry {
-            Ok(submitted) => submitted
-                .delivered()
-                .await
-                .map_err(|error| sarama_text_of(&error)),
+            Ok(submitted) => submitted.delivered().await.map_err(|error| {
+                sending.failed(&error);
+                sarama_text_of(&error)
+            }),
             Err(problem) => Err(problem),
         };
         results.push(match result {
@@ -69,7 +75,7 @@ pub(super) async fn run(mut call: Call<'_>, topic: &str) -> Result<Reply, Box<Re
     Ok(reply::json(StatusCode::OK, &Value::Array(results)))
 }
 
-async fn hand_over(call: &Call<'_>, topic: &str, entry: &Entry) -> Result<Submitted, String> {
+async fn hand_over(call: &Call<'_>, entry: &Entry, sending: &Sending) -> Result<Submitted, String> {
     let decode = |part: &str, text: &Option<String>| match text {
         None => Ok(None),
         Some(text) => BASE64_STANDARD
@@ -77,6 +83,9 @@ async fn hand_over(call: &Call<'_>, topic: &str, entry: &Entry) -> Result<Submit
             .map(Some)
             .map_err(|_| format!("Invalid base64 encoding for {part}")),
     };
+    if let Some(bad @ ..0) = entry.timestamp {
+        return Err(format!("bad timestamp: [{bad}]"));
+    }
     let (key, value) = (decode("key", &entry.key)?, decode("value", &entry.value)?);
     let mut headers = Vec::with_capacity(entry.headers.len());
     for header in &entry.headers {
@@ -86,7 +95,7 @@ async fn hand_over(call: &Call<'_>, topic: &str, entry: &Entry) -> Result<Submit
     if !headers.is_empty() && !call.proxy.options.has_headers {
         return Err(HEADERS_UNSUPPORTED.to_owned());
     }
-    let headers: Vec<(&str, Option<&[u8]>)> = headers
+    let mut headers: Vec<(&str, Option<&[u8]>)> = headers
         .iter()
         .map(|(name, value)| (*name, value.as_deref()))
         .collect();
@@ -94,8 +103,15 @@ async fn hand_over(call: &Call<'_>, topic: &str, entry: &Entry) -> Result<Submit
         key: key.as_deref(),
         value: value.as_deref(),
     };
+    sending.add_where_it_fits(call.proxy, record, &mut headers);
     call.proxy
-        .submit(&call.shared.proxies, topic, record, &headers)
+        .submit_at(
+            &call.shared.proxies,
+            call.topic,
+            record,
+            &headers,
+            entry.timestamp,
+        )
         .await
         .map_err(|error| sarama_text_of(&error))
 }

@@ -1,13 +1,14 @@
 //! `GET /topics/<t>/consumers` (contract, section 3.6).
 
-use super::Call;
 use crate::parameters::refused;
 use crate::reply::{self, Reply};
+use crate::service::Call;
 use barnabas_engine::sarama_text_of;
 use hyper::StatusCode;
 use std::collections::BTreeMap;
 
-pub(super) async fn run(call: &Call<'_>, topic: &str) -> Result<Reply, Box<Reply>> {
+pub(super) async fn run(call: &Call<'_>) -> Result<Reply, Box<Reply>> {
+    let topic = call.topic;
     let group = match call.parameters.has("group") {
         true => Some(call.parameters.group()?),
         false => None,

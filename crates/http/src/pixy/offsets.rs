@@ -1,19 +1,21 @@
 //! `GET` and `POST /topics/<t>/offsets` (contract, sections 3.4 and 3.5).
 
-use super::Call;
-use super::produce::{ReadError, read as read_body};
+use super::no_room;
+use crate::body::ReadError;
 use crate::parameters::refused;
 use crate::reply::{self, Reply};
-use barnabas_engine::{Error, GroupOffset, NewGroupOffset, sarama_text_of};
+use crate::service::Call;
+use barnabas_engine::{Error, GroupOffset, NewGroupOffset, SetOffsetsError, sarama_text_of};
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
-/// The largest body: some 100,000 partitions.
-const LARGEST_BODY: usize = 8 << 20;
+/// The largest body: some 20,000 partitions, or 500 with as much metadata as
+/// Kafka takes.
+const LARGEST_BODY: usize = 2 << 20;
 
-pub(super) async fn read(call: &Call<'_>, topic: &str) -> Result<Reply, Box<Reply>> {
+pub(super) async fn read(call: &Call<'_>) -> Result<Reply, Box<Reply>> {
     let group = call.parameters.group()?;
-    match call.proxy.admin.group_offsets(&group, topic).await {
+    match call.proxy.admin.group_offsets(&group, call.topic).await {
         Ok(Some(offsets)) => {
             let shown: Vec<Value> = offsets.iter().map(show).collect();
             Ok(reply::json(StatusCode::OK, &shown))
@@ -46,14 +48,16 @@ fn show(offset: &GroupOffset) -> Value {
     shown
 }
 
-pub(super) async fn write(mut call: Call<'_>, topic: &str) -> Result<Reply, Box<Reply>> {
+pub(super) async fn write(mut call: Call<'_>) -> Result<Reply, Box<Reply>> {
+    let topic = call.topic;
     let group = call.parameters.group()?;
     // JSON under any content type: curl calls everything a form.
-    let body = match read_body(call.request.body_mut(), LARGEST_BODY).await {
+    let body = match call.body.read(LARGEST_BODY).await {
         Ok(body) => body,
         Err(ReadError::TooLarge) => {
             return Err(refused("Failed to read the request: err=(too large)"));
         }
+        Err(ReadError::NoRoom) => return Err(no_room()),
         Err(ReadError::Failed(cause)) => {
             return Err(refused(format!(
                 "Failed to read the request: err=({cause})"
@@ -65,42 +69,19 @@ pub(super) async fn write(mut call: Call<'_>, topic: &str) -> Result<Reply, Box<
     if offsets.is_empty() {
         return Ok(reply::json(StatusCode::OK, &json!({})));
     }
-    let admin = &call.proxy.admin;
-    if let Some(owner) = owner_of(&call, &group, topic, &offsets).await {
-        return Ok(reply::error(StatusCode::CONFLICT, owner));
-    }
-    match admin.commit_group_offsets(&group, topic, &offsets).await {
+    match call.proxy.set_offsets(&group, topic, &offsets).await {
         Ok(()) => Ok(reply::json(StatusCode::OK, &json!({}))),
-        Err(Error::Kafka { error }) if error.is_unknown_topic() => Ok(unknown_topic()),
-        Err(error) => Ok(reply::error(
+        Err(owned @ SetOffsetsError::Owned { .. }) => {
+            Ok(reply::error(StatusCode::CONFLICT, owned.to_string()))
+        }
+        Err(SetOffsetsError::Engine(Error::Kafka { error })) if error.is_unknown_topic() => {
+            Ok(unknown_topic())
+        }
+        Err(SetOffsetsError::Engine(error)) => Ok(reply::error(
             StatusCode::INTERNAL_SERVER_ERROR,
             sarama_text_of(&error),
         )),
     }
-}
-
-/// Says who consumes one of the partitions now: their next commit would undo
-/// what is written (contract, B19).
-async fn owner_of(
-    call: &Call<'_>,
-    group: &str,
-    topic: &str,
-    offsets: &[NewGroupOffset],
-) -> Option<String> {
-    let groups = call.proxy.admin.group_members(Some(group)).await.ok()?;
-    let found = groups.iter().find(|found| found.group == group)?;
-    for (member, partitions) in found.consumers_of(topic) {
-        if let Some(offset) = offsets
-            .iter()
-            .find(|offset| partitions.contains(&offset.partition))
-        {
-            return Some(format!(
-                "partition {} of {topic} is being consumed by {member}",
-                offset.partition
-            ));
-        }
-    }
-    None
 }
 
 fn unknown_topic() -> Reply {

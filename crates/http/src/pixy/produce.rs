@@ -1,17 +1,19 @@
 //! `POST /topics/<t>/messages` (contract, section 3.1).
 
-use super::Call;
+use super::no_room;
+use crate::body::ReadError;
 use crate::parameters::{Parameters, refused};
 use crate::reply::{self, Reply};
-use barnabas_engine::{Error, ErrorCode, HEADERS_UNSUPPORTED, KafkaError, Record, sarama_text_of};
+use crate::service::Call;
+use barnabas_engine::{
+    CLUSTER_UNREACHABLE, Delivery, DeliverySink, Drops, Durability, Error, ErrorCode,
+    HEADERS_UNSUPPORTED, KafkaError, Record, sarama_text_of,
+};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, HeaderMap};
+use hyper::header::{CONTENT_LENGTH, HeaderMap, RETRY_AFTER, TRANSFER_ENCODING};
 use hyper::{StatusCode, Version};
-use serde_json::json;
+use std::sync::Arc;
 
 /// What a body may have beyond the largest message.
 const SURPLUS: usize = 64 << 10;
@@ -21,27 +23,29 @@ const HEADER_PREFIX: &str = "x-kafka-";
 /// A header of a record: name and value.
 pub(super) type RecordHeader = (String, Vec<u8>);
 
-pub(super) async fn run(mut call: Call<'_>, topic: &str) -> Result<Reply, Box<Reply>> {
+pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Box<Reply>> {
     let is_sync = call.parameters.has("sync");
     call.refuse_if_stopping()?;
-    let kind = call.content_type().into_owned();
+    let kind = call.content_type();
     let is_form = call.is_form();
     if !is_form && !is_message(&kind) {
         return Err(refused(format!("unsupported content type {kind}")));
     }
-    let headers = record_headers(call.request.headers())?;
-    let has_length = call.request.headers().contains_key(CONTENT_LENGTH);
+    let sent = &call.head.headers;
+    let headers = record_headers(sent)?;
     // Chunks, and HTTP/2, end by themselves.
-    let is_framed = call.request.headers().contains_key("transfer-encoding")
-        || call.request.version() == Version::HTTP_2;
-    if !has_length && !is_framed {
+    let is_framed = sent.contains_key(TRANSFER_ENCODING) || call.head.version == Version::HTTP_2;
+    if !is_framed && !sent.contains_key(CONTENT_LENGTH) {
         return Err(refused("missing Content-Length header"));
     }
     let limit = call.proxy.options.max_message_bytes + SURPLUS;
     let limit = if is_form { limit * 3 } else { limit };
-    let body = match read(call.request.body_mut(), limit).await {
+    let body = match call.body.read(limit).await {
         Ok(body) => body,
-        Err(ReadError::TooLarge) => return Ok(too_large(is_sync)),
+        Err(ReadError::TooLarge) => {
+            return Ok(failed_or_dropped(&call, is_sync, &too_large()));
+        }
+        Err(ReadError::NoRoom) => return Err(no_room()),
         Err(ReadError::Failed(cause)) => {
             return Err(refused(format!("failed to read message: {cause}")));
         }
@@ -58,64 +62,108 @@ pub(super) async fn run(mut call: Call<'_>, topic: &str) -> Result<Reply, Box<Re
     };
     let is_sync = is_sync || form.has("sync");
     let key = form.first("key").or_else(|| call.parameters.first("key"));
-    let headers: Vec<(&str, Option<&[u8]>)> = headers
+    let timestamp = match form.number("timestamp", i64::MAX)? {
+        None => call.parameters.number("timestamp", i64::MAX)?,
+        timestamp => timestamp,
+    };
+    if !headers.is_empty() && !call.proxy.options.has_headers {
+        if is_sync || call.proxy.options.strict_async {
+            return Err(refused(HEADERS_UNSUPPORTED));
+        }
+        call.shared.drops.with_headers(call.topic);
+        return Ok(accepted());
+    }
+    let mut headers: Vec<(&str, Option<&[u8]>)> = headers
         .iter()
         .map(|(name, value)| (name.as_str(), Some(value.as_slice())))
         .collect();
-    if !headers.is_empty() && !call.proxy.options.has_headers {
-        return match is_sync {
-            true => Err(refused(HEADERS_UNSUPPORTED)),
-            false => Ok(dropped(topic, HEADERS_UNSUPPORTED)),
-        };
-    }
     let record = Record {
         key,
         value: Some(value),
     };
+    let sending = call.trace.sending(call.topic);
+    sending.add_where_it_fits(call.proxy, record, &mut headers);
     let proxies = &call.shared.proxies;
-    match call.proxy.submit(proxies, topic, record, &headers).await {
-        Ok(submitted) if is_sync => match submitted.delivered().await {
-            Ok(place) => Ok(reply::json(
-                StatusCode::OK,
-                &json!({"partition": place.partition, "offset": place.offset}),
-            )),
-            Err(error) => Ok(failed(&error)),
-        },
-        Ok(_) => Ok(accepted()),
-        Err(error) if is_sync => Ok(failed(&error)),
-        Err(error) => Ok(dropped(topic, &error.to_string())),
+    if is_sync {
+        // Others may be here because there is a journal.
+        if !call.proxy.is_reachable() {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            return Err(Box::new(reply::error(status, CLUSTER_UNREACHABLE)));
+        }
+        let submitted = call
+            .proxy
+            .submit_at(proxies, call.topic, record, &headers, timestamp)
+            .await;
+        let delivered = match submitted {
+            Ok(submitted) => submitted.delivered().await,
+            Err(error) => Err(error),
+        };
+        return Ok(match delivered {
+            Ok(place) => {
+                sending.written(place);
+                written(place)
+            }
+            Err(error) => {
+                sending.failed(&error);
+                failed(&error)
+            }
+        });
+    }
+    let sink: Arc<dyn DeliverySink> = Arc::<Drops>::clone(&call.shared.drops);
+    let submitted = call
+        .proxy
+        .produce(proxies, call.topic, record, &headers, timestamp, &sink)
+        .await;
+    match submitted {
+        Ok(()) => Ok(accepted()),
+        Err(error) => {
+            sending.failed(&error);
+            Ok(failed_or_dropped(&call, false, &error))
+        }
     }
 }
 
 /// The reply to an error of Kafka.
-pub(super) fn failed(error: &Error) -> Reply {
+fn failed(error: &Error) -> Reply {
     let status = match error {
         Error::Kafka { error } if error.is_unknown_topic() => StatusCode::NOT_FOUND,
-        Error::Closed => StatusCode::SERVICE_UNAVAILABLE,
+        Error::Closed | Error::Journal { .. } => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    reply::error(status, sarama_text_of(error))
+    let mut reply = reply::error(status, sarama_text_of(error));
+    if let Error::Journal { error } = error {
+        let seconds = error.retry_after().as_secs();
+        reply.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    reply
 }
 
-fn accepted() -> Reply {
-    reply::json(StatusCode::OK, &json!({}))
-}
-
-/// Whoever does not wait is told nothing; the log is.
-fn dropped(topic: &str, reason: &str) -> Reply {
-    tracing::error!(
-        component = "http",
-        "a message to {topic} is dropped: {reason}"
-    );
+/// The reply to an error that is known at once: whoever does not wait is told
+/// only where that is configured (B23), where the topic's durability is more
+/// than memory, or when the process ends.
+fn failed_or_dropped(call: &Call<'_>, is_sync: bool, error: &Error) -> Reply {
+    let is_durable = call.proxy.cluster.durability(call.topic) != Durability::Memory;
+    let is_told =
+        is_sync || is_durable || call.proxy.options.strict_async || matches!(error, Error::Closed);
+    if is_told {
+        return failed(error);
+    }
+    call.shared.drops.refused(call.topic, error);
     accepted()
 }
 
-fn too_large(is_sync: bool) -> Reply {
-    let error = Error::from(KafkaError::from_code(ErrorCode::MessageSizeTooLarge));
-    match is_sync {
-        true => failed(&error),
-        false => dropped("a topic", &error.to_string()),
-    }
+fn accepted() -> Reply {
+    reply::with_body(StatusCode::OK, reply::JSON, "{}")
+}
+
+fn written(place: Delivery) -> Reply {
+    let (partition, offset) = (place.partition, place.offset);
+    let body = format!("{{\n  \"partition\": {partition},\n  \"offset\": {offset}\n}}");
+    reply::with_body(StatusCode::OK, reply::JSON, body)
+}
+
+fn too_large() -> Error {
+    KafkaError::from_code(ErrorCode::MessageSizeTooLarge).into()
 }
 
 /// `text/plain` and JSON of any kind; the body is not looked into.
@@ -126,20 +174,6 @@ fn is_message(kind: &str) -> bool {
         rest == "json" || rest.ends_with("+json")
     });
     name == "text/plain" || json == Some(true)
-}
-
-pub(super) enum ReadError {
-    TooLarge,
-    Failed(String),
-}
-
-/// Reads a body; stops at the limit.
-pub(super) async fn read(body: &mut Incoming, limit: usize) -> Result<Bytes, ReadError> {
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ReadError::TooLarge),
-        Err(error) => Err(ReadError::Failed(error.to_string())),
-    }
 }
 
 fn record_headers(headers: &HeaderMap) -> Result<Vec<RecordHeader>, Box<Reply>> {

@@ -1,7 +1,7 @@
 //! `GET /topics` and `GET /topics/<t>` (contract, section 3.7).
 
-use super::Call;
 use crate::reply::{self, Reply};
+use crate::service::Call;
 use barnabas_engine::{Error, PartitionDescription, sarama_text_of};
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 pub(super) async fn list(call: &Call<'_>) -> Result<Reply, Box<Reply>> {
     let admin = &call.proxy.admin;
-    let topics = admin.describe_topics().await.map_err(failed)?;
+    let mut topics = admin.describe_topics().await.map_err(failed)?;
+    topics.retain(|(name, _)| call.may_describe(name));
     let has = |flag: &str| call.parameters.has(flag);
     let (with_partitions, with_config) = (has("withPartitions"), has("withConfig"));
     if !with_partitions && !with_config {
@@ -30,7 +31,8 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Reply, Box<Reply>> {
     Ok(reply::json(StatusCode::OK, &Value::Object(shown)))
 }
 
-pub(super) async fn one(call: &Call<'_>, topic: &str) -> Result<Reply, Box<Reply>> {
+pub(super) async fn one(call: &Call<'_>) -> Result<Reply, Box<Reply>> {
+    let topic = call.topic;
     let admin = &call.proxy.admin;
     let Some(partitions) = admin.describe_topic(topic).await.map_err(failed)? else {
         return Ok(reply::error(StatusCode::NOT_FOUND, "Unknown topic"));

@@ -18,6 +18,8 @@ const ERROR_BYTES: usize = 64 << 10;
 pub(crate) struct Reply {
     pub(crate) bytes: Vec<u8>,
     pub(crate) protocol: Protocol,
+    /// How many errors have been written.
+    pub(crate) errors: u64,
 }
 
 impl Reply {
@@ -29,6 +31,7 @@ impl Reply {
     /// `-text`. Control bytes of user input inside it are made visible, so
     /// that they cannot break the framing.
     pub(crate) fn error(&mut self, text: &str) {
+        self.errors += 1;
         // User input may be as long as a bulk.
         let (text, rest) = text.split_at(text.floor_char_boundary(ERROR_BYTES));
         let mut line = escape_controls(text.as_bytes());
@@ -63,6 +66,26 @@ impl Reply {
     pub(crate) fn bulk(&mut self, bytes: &[u8]) {
         self.number_line(b'$', i64::try_from(bytes.len()).unwrap_or(i64::MAX));
         self.bytes.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// A number as a bulk string.
+    pub(crate) fn bulk_number(&mut self, number: i64) {
+        let mut digits = Digits::default();
+        let text = digits.of(number);
+        self.bulk(text);
+    }
+
+    /// The id of a stream's entry, `<offset>-<partition>`, as a bulk string.
+    pub(crate) fn entry_id(&mut self, offset: i64, partition: i32) {
+        let (mut offset_digits, mut partition_digits) = (Digits::default(), Digits::default());
+        let offset = offset_digits.of(offset);
+        let partition = partition_digits.of(partition.into());
+        let length = offset.len() + 1 + partition.len();
+        self.number_line(b'$', i64::try_from(length).unwrap_or(i64::MAX));
+        self.bytes.extend_from_slice(offset);
+        self.bytes.push(b'-');
+        self.bytes.extend_from_slice(partition);
         self.bytes.extend_from_slice(b"\r\n");
     }
 
@@ -153,26 +176,36 @@ impl Reply {
     }
 
     fn number_line(&mut self, kind: u8, number: i64) {
-        let mut digits = [0u8; 20];
-        let mut at = digits.len();
+        let mut digits = Digits::default();
+        self.line(kind, digits.of(number));
+    }
+}
+
+/// Room for the text of a number.
+#[derive(Default)]
+struct Digits([u8; 20]);
+
+impl Digits {
+    fn of(&mut self, number: i64) -> &[u8] {
+        let mut at = self.0.len();
         let mut rest = number.unsigned_abs();
-        loop {
+        let mut put = |byte: u8| {
             at -= 1;
-            if let Some(digit) = digits.get_mut(at) {
-                *digit = b'0' + (rest % 10) as u8;
+            if let Some(place) = self.0.get_mut(at) {
+                *place = byte;
             }
+        };
+        loop {
+            put(b'0' + (rest % 10) as u8);
             rest /= 10;
             if rest == 0 {
                 break;
             }
         }
-        self.bytes.push(kind);
         if number < 0 {
-            self.bytes.push(b'-');
+            put(b'-');
         }
-        self.bytes
-            .extend_from_slice(digits.get(at..).unwrap_or(&[]));
-        self.bytes.extend_from_slice(b"\r\n");
+        self.0.get(at..).unwrap_or(&[])
     }
 }
 
@@ -229,6 +262,14 @@ mod tests {
                 format!(":{number}\r\n")
             );
         }
+        assert_eq!(
+            written(Protocol::Resp2, |r| r.bulk_number(i64::MIN)),
+            "$20\r\n-9223372036854775808\r\n"
+        );
+        assert_eq!(
+            written(Protocol::Resp3, |r| r.entry_id(i64::MAX, 10)),
+            "$22\r\n9223372036854775807-10\r\n"
+        );
         for count in [0, 1, 7, 8, 9, 128] {
             assert_eq!(
                 written(Protocol::Resp2, |r| r.ones(count)),

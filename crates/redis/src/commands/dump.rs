@@ -14,7 +14,8 @@ pub(super) async fn run(
         .caller
         .as_ref()
         .is_some_and(barnabas_engine::Caller::has_produced);
-    if !has_produced {
+    let journaled = context.session.journaled;
+    if !has_produced && journaled == 0 {
         context.reply.integer(0);
         return Ok(());
     }
@@ -35,17 +36,27 @@ pub(super) async fn run(
         context.flush().await?;
     }
     let entry = std::sync::Arc::clone(&context.session.entry);
+    let cluster = context.session.shared.cluster.clone();
+    let journal = cluster.journal().filter(|_| journaled > 0);
     let caller = context.session.caller();
     if may_wait {
+        let settled = async {
+            caller.settled().await;
+            if let Some(journal) = journal {
+                journal.delivered_before(journaled).await;
+            }
+        };
         tokio::select! {
-            () = caller.settled() => {}
+            () = settled => {}
             () = tokio::time::sleep(limit) => {}
             // A stopping server wants the count now.
             () = entry.ordered(order::KILL | order::CLOSE) => {}
             () = context.stream.hung_up() => {}
         }
     }
-    let outstanding = caller.outstanding();
+    // Of the journal all that stands before this connection's last message.
+    let in_journal = journal.map_or(0, |journal| journal.undelivered_before(journaled));
+    let outstanding = caller.outstanding() + in_journal;
     context
         .reply
         .integer(i64::try_from(outstanding).unwrap_or(i64::MAX));

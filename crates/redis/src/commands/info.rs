@@ -117,8 +117,11 @@ fn kafka(session: &Session) -> Fields {
     let producer = session.shared.producer.statistics();
     let own = &session.shared.statistics;
     let get = |counter| Statistics::get(counter).to_string();
+    let streams = session.shared.streams.as_ref();
+    let stream_consumers = streams.map_or(0, crate::streams::Streams::count);
     vec![
         ("consumers", get(&own.consumers)),
+        ("stream_consumers", stream_consumers.to_string()),
         ("messages_consumed", get(&own.messages_consumed)),
         ("acks_stored", get(&own.acks_stored)),
         ("consumer_errors", get(&own.consumer_errors)),

@@ -13,6 +13,8 @@ mod client_list;
 mod command;
 mod config;
 mod dump;
+mod durable;
+mod entry;
 mod fixed;
 mod hello;
 mod help;
@@ -23,6 +25,7 @@ mod multi;
 mod name;
 mod ping;
 mod quit;
+mod read_request;
 mod reset;
 mod rpush;
 mod rpushx;
@@ -30,14 +33,23 @@ mod stats;
 mod subscribe;
 mod table;
 mod topics;
+mod xack;
+mod xadd;
+mod xgroup;
+mod xinfo;
+mod xreadgroup;
 
 pub(crate) use multi::Transaction;
 pub(crate) use rpushx::Pipeline;
+pub(crate) use xadd::{Adds, settle};
 
 use crate::codec::{Parser, Reply};
+use crate::meter;
 use crate::session::Session;
 use crate::stream::Stream;
-use table::{Command, Definition, Subcommand};
+use std::time::Instant;
+pub(crate) use table::Command;
+use table::{Definition, Subcommand};
 
 /// The arguments of a command, its name first.
 #[derive(Clone, Copy)]
@@ -141,10 +153,39 @@ pub(crate) enum Flow {
     Broken(std::io::Error),
 }
 
-/// Executes one command, or queues it for EXEC.
+/// All commands and their names.
+pub(crate) fn names() -> impl Iterator<Item = (Command, &'static str)> {
+    let all = table::all().iter();
+    all.map(|definition| (definition.command, definition.name))
+}
+
+/// Executes one command, or queues it for EXEC, and counts it.
 pub(crate) async fn execute(context: &mut Context<'_>, arguments: &Arguments<'_>) -> Flow {
+    let definition = table::find(arguments.get(0));
+    // Before the time begins and errors are counted: what is answered here are
+    // the commands before this one.
+    if !is_add(definition, context.session, arguments)
+        && let Err(error) = settle(context.session, context.reply, context.stream).await
+    {
+        return Flow::Broken(error);
+    }
+    let (since, errors) = (Instant::now(), context.reply.errors);
+    let flow = execute_found(context, definition, arguments).await;
+    let is_error = context.reply.errors > errors;
+    context.session.shared.meter.answered(
+        meter::place(definition.map(|found| found.command)),
+        meter::outcome(is_error),
+        since.elapsed(),
+    );
+    flow
+}
+
+async fn execute_found(
+    context: &mut Context<'_>,
+    definition: Option<&'static Definition>,
+    arguments: &Arguments<'_>,
+) -> Flow {
     let name = arguments.get(0);
-    let definition = table::find(name);
     show(context.session, definition, arguments);
     let works_before_login = |definition: &Definition| definition.has_flag("no_auth");
     if !context.session.is_logged_in && !definition.is_some_and(works_before_login) {
@@ -172,6 +213,16 @@ pub(crate) async fn execute(context: &mut Context<'_>, arguments: &Arguments<'_>
     }
     note(context.session, definition, subcommand);
     run(context, definition, arguments).await
+}
+
+/// Whether this is an XADD that is going to be handed over: only those do not
+/// wait until the ones before are answered.
+fn is_add(definition: Option<&Definition>, session: &Session, arguments: &Arguments<'_>) -> bool {
+    definition.is_some_and(|found| found.command == Command::Xadd && found.check(arguments).is_ok())
+        && session.is_logged_in
+        && session.transaction.is_none()
+        && session.channels.is_empty()
+        && session.patterns.is_empty()
 }
 
 /// Executes a command that has been checked.
@@ -227,6 +278,12 @@ async fn run(
         Command::Unsubscribe => subscribe::end(context, subscribe::Kind::Channel, arguments),
         Command::Unwatch => context.reply.simple("OK"),
         Command::Watch => multi::watch(context),
+        Command::Xack => return flow(xack::run(context, arguments).await),
+        Command::Xadd => return flow(xadd::run(context, arguments).await),
+        Command::Xgroup => return flow(xgroup::run(context, arguments).await),
+        Command::Xinfo => return flow(xinfo::run(context, arguments).await),
+        Command::Xlen => return flow(topics::llen(context, arguments).await),
+        Command::Xreadgroup => return flow(xreadgroup::run(context, arguments).await),
     }
     Flow::Continue
 }

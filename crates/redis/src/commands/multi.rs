@@ -2,8 +2,8 @@
 //! 12). There is no atomicity: each command stands alone, and BLPOP does not
 //! wait.
 
-use super::table::Definition;
-use super::{Arguments, Context, Flow};
+use super::table::{Command, Definition};
+use super::{Arguments, Context, Flow, settle};
 use crate::registry::order;
 use crate::session::Session;
 
@@ -110,6 +110,12 @@ pub(super) async fn exec(context: &mut Context<'_>) -> Flow {
     let mut flow = Flow::Continue;
     for (definition, owned) in &transaction.commands {
         let arguments = Arguments::owned(owned);
+        // Consecutive XADDs are under way together here, too.
+        if definition.command != Command::Xadd
+            && let Err(error) = settle(context.session, context.reply, context.stream).await
+        {
+            return Flow::Broken(error);
+        }
         flow = Box::pin(super::run(context, definition, &arguments)).await;
         // Only the client's reading is waited for here.
         if matches!(flow, Flow::Continue)
@@ -129,6 +135,11 @@ pub(super) async fn exec(context: &mut Context<'_>) -> Flow {
         }
     }
     context.may_wait = waited;
+    if matches!(flow, Flow::Continue)
+        && let Err(error) = settle(context.session, context.reply, context.stream).await
+    {
+        return Flow::Broken(error);
+    }
     flow
 }
 

@@ -1,12 +1,14 @@
 //! `RPUSHX <any>:<topic>[:<key>] <message> [message …]`: produce (contract,
 //! section 6).
 
-use super::{Arguments, Context};
+use super::{Arguments, Command, Context, durable};
 use crate::codec::Reply;
+use crate::meter;
 use crate::registry::order;
 use crate::session::Session;
 use crate::stream::Stream;
-use barnabas_engine::{ErrorCode, KafkaError, Record, Topic};
+use barnabas_engine::{Durability, Error, ErrorCode, KafkaError, Record, Topic};
+use std::fmt::Display;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,6 +106,17 @@ async fn produce<'a>(
     stream: &mut Stream,
     answers: Answers,
 ) -> std::io::Result<()> {
+    let durability = session.shared.cluster.durability(topic.name());
+    if durability != Durability::Memory {
+        let refused = match durability {
+            Durability::Journal => {
+                durable::write(session, topic, records.clone(), reply, stream).await?
+            }
+            _ => durable::deliver(session, topic, records.clone(), reply, stream).await?,
+        };
+        answer_durable(reply, records.len(), &refused, answers);
+        return Ok(());
+    }
     let entry = Arc::clone(&session.entry);
     let total = records.len();
     let mut from = 0;
@@ -156,8 +169,17 @@ async fn produce<'a>(
     Ok(())
 }
 
+/// Answers what waited for more than memory; `refused` ascends.
+fn answer_durable(reply: &mut Reply, count: usize, refused: &[(usize, Error)], answers: Answers) {
+    match (answers, refused.first()) {
+        (Answers::Each, _) => answer_each(reply, count, refused),
+        (Answers::Together, Some((_, error))) => reply.error(&format!("PROD {error}")),
+        (Answers::Together, None) => reply.integer(i64::try_from(count).unwrap_or(i64::MAX)),
+    }
+}
+
 /// `:1` for each of `count` messages that was not refused.
-fn answer_each(reply: &mut Reply, count: usize, refused: &[(usize, KafkaError)]) {
+fn answer_each(reply: &mut Reply, count: usize, refused: &[(usize, impl Display)]) {
     let mut next = 0;
     for (index, error) in refused.iter().filter(|(index, _)| *index < count) {
         reply.ones(index - next);
@@ -225,6 +247,7 @@ impl Pipeline {
         stream: &mut Stream,
     ) -> Option<std::io::Error> {
         let topic = self.topic.take()?;
+        let (since, errors) = (std::time::Instant::now(), reply.errors);
         {
             let mut about = session.entry.about.lock();
             (about.command, about.subcommand) = ("rpushx", "");
@@ -235,6 +258,18 @@ impl Pipeline {
             value: Some(slice(value)),
         });
         let result = produce(session, &topic, records, reply, stream, Answers::Each).await;
+        // Each message is a command that was answered now.
+        let (count, failed) = (self.messages.len() as u64, reply.errors - errors);
+        for (count, is_error) in [(count.saturating_sub(failed), false), (failed, true)] {
+            if count > 0 {
+                session.shared.meter.answered_many(
+                    meter::place(Some(Command::Rpushx)),
+                    meter::outcome(is_error),
+                    count,
+                    since.elapsed(),
+                );
+            }
+        }
         self.messages.clear();
         result.err()
     }

@@ -52,6 +52,12 @@ pub(crate) enum Command {
     Unsubscribe,
     Unwatch,
     Watch,
+    Xack,
+    Xadd,
+    Xgroup,
+    Xinfo,
+    Xlen,
+    Xreadgroup,
 }
 
 /// Everything that is known of a command.
@@ -114,6 +120,14 @@ const COMMANDS: &[Definition] = &[
     define("blpop", C::Blpop, -2, &["write", "blocking"], "list", "2.0.0", "Consumes one message of the topics of the key topics:<t1>[,<t2>...][:<json>]").counting_itself().with_keys(keys(1, -2, 1)),
     define("rpush", C::Rpush, -3, WRITE, "list", "1.0.0", "Acknowledges messages (key acks), or produces as RPUSHX (key topics:<topic>)").counting_itself().with_keys(ONE_KEY),
     define("dump", C::Dump, 2, &["readonly", "blocking"], "list", "2.6.0", "Waits so many milliseconds for the delivery of this connection's messages").counting_itself(),
+    define("xadd", C::Xadd, -5, WRITE, "stream", "5.0.0", "Produces one message to the topic of the key topics:<topic>, and tells where it is").with_keys(ONE_KEY),
+    define("xreadgroup", C::Xreadgroup, -7, &["write", "blocking", "movablekeys"], "stream", "5.0.0", "Consumes messages of the topics of the keys topics:<topic>, as a consumer of a group"),
+    define("xack", C::Xack, -4, WRITE, "stream", "5.0.0", "Acknowledges messages of a topic, one by one").with_keys(ONE_KEY),
+    define("xlen", C::Xlen, 2, READ, "stream", "5.0.0", "Counts the messages that a topic keeps").with_keys(ONE_KEY),
+    define("xgroup", C::Xgroup, -2, &["write"], "stream", "5.0.0", "Creates and destroys groups, and ends their consumers").with_subcommands(XGROUP),
+    define("xinfo", C::Xinfo, -2, SLOW_READ, "stream", "5.0.0", "Tells which groups read a topic, and how far they are").with_subcommands(&[
+        sub("groups", 3, "The groups of a topic"),
+    ]),
     define("llen", C::Llen, 2, SLOW_READ, "list", "1.0.0", "Counts the messages that a topic keeps").with_keys(ONE_KEY),
 
     define("keys", C::Keys, 2, SLOW_READ, "generic", "1.0.0", "Lists topics as keys").counting_itself(),
@@ -176,6 +190,26 @@ const COMMANDS: &[Definition] = &[
     define("cluster", C::Cluster, -2, FAST, "cluster", "3.0.0", "Refused: there are no cluster nodes"),
     define("readonly", C::Readonly, 1, FAST, "cluster", "3.0.0", "Refused: there are no cluster nodes"),
     define("readwrite", C::Readwrite, 1, FAST, "cluster", "3.0.0", "Refused: there are no cluster nodes"),
+];
+
+const XGROUP: &[Subcommand] = &[
+    sub(
+        "create",
+        -5,
+        "Lets a group begin at the end ($) or the beginning (0) of a topic [MKSTREAM]",
+    ),
+    sub("createconsumer", 5, "Makes a consumer before it reads"),
+    sub(
+        "delconsumer",
+        5,
+        "Ends a consumer; others get what it has not acknowledged",
+    ),
+    sub("destroy", 4, "Forgets how far a group is on a topic"),
+    sub(
+        "setid",
+        -5,
+        "Lets a group without members go on at the end ($) or the beginning (0)",
+    ),
 ];
 
 const CLIENT: &[Subcommand] = &[

@@ -25,7 +25,7 @@ fn gateway_process() {
     runtime.block_on(async {
         let cluster = barnabas_engine::Cluster::open(rafkas_test_configuration(&brokers)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = Server::start(vec![listener], Config::default(), cluster).unwrap();
+        let server = Server::start(vec![listener], Config::default(), cluster, None).unwrap();
         eprintln!("Listening on {}", server.addresses()[0]);
         std::future::pending::<()>().await;
     });

@@ -220,43 +220,74 @@ fn many_missing_topics_wait_no_longer_than_one() {
     let mut client = gateway.connect();
     client.produce(&new_topic("known", 1), "x");
     client.dump();
+    let mut push = |count: usize| {
+        let started = Instant::now();
+        client.send_all(&pushes(count));
+        for _ in 0..count {
+            assert_eq!(client.reply(), Reply::Integer(1));
+        }
+        client.dump();
+        started.elapsed()
+    };
+    // Where a broker takes its time over every answer, it does so over that of one as well.
+    let one = push(1).max(Duration::from_millis(500));
+    let many = push(300);
+    assert!(many < one + SLACK, "{many:?} and {one:?}");
+    assert_eq!(client.stat("producer.delivery.errors"), 301);
+}
+
+/// One message each to so many topics that do not exist.
+fn pushes(count: usize) -> Vec<Vec<String>> {
     let prefix = topic_name("missing");
     let key = |number: usize| format!("topics:{prefix}-{number}");
-    let pushes: Vec<Vec<String>> = (0..300)
+    (0..count)
         .map(|number| vec!["rpushx".to_owned(), key(number), "x".to_owned()])
-        .collect();
-    let started = Instant::now();
-    client.send_all(&pushes);
-    for _ in &pushes {
-        assert_eq!(client.reply(), Reply::Integer(1));
-    }
-    client.dump();
-    let elapsed = started.elapsed();
-    assert!(elapsed < Duration::from_millis(500) + SLACK, "{elapsed:?}");
-    assert_eq!(client.stat("producer.delivery.errors"), 300);
-    // Those that brokers create are all found.
+        .collect()
+}
+
+/// The contract gives a broker 300 ms. A busy one takes longer at times, and then the messages count
+/// as failed; none is lost otherwise.
+#[test]
+fn many_topics_that_brokers_create_are_all_found() {
     let gateway = Gateway::on(shared_auto_create());
     let mut client = gateway.connect();
-    client.send_all(&pushes[..50]);
-    for _ in 0..50 {
-        assert_eq!(client.reply(), Reply::Integer(1));
-    }
-    client.dump();
-    assert_eq!(client.stat("producer.delivery.errors"), 0);
+    let mut failed_before = 0;
+    eventually("topics that were created in time", || {
+        client.send_all(&pushes(5));
+        for _ in 0..5 {
+            assert_eq!(client.reply(), Reply::Integer(1));
+        }
+        client.dump();
+        let failed = client.stat("producer.delivery.errors");
+        let delivered = client.stat("producer.messages.delivered");
+        let accepted = client.stat("producer.messages.accepted");
+        assert_eq!(delivered + failed, accepted);
+        (std::mem::replace(&mut failed_before, failed) == failed).then_some(())
+    });
 }
 
 #[test]
 fn a_topic_that_brokers_create_loses_nothing() {
     let gateway = Gateway::on(shared_auto_create());
-    let topic = topic_name("created");
     let mut clients = [gateway.connect(), gateway.connect()];
-    for number in 0..200 {
-        clients[number % 2].produce(&topic, &number.to_string());
-    }
-    for client in &mut clients {
-        client.dump();
-        assert_eq!(client.stat("producer.delivery.errors"), 0);
-    }
+    let mut failed_before = 0;
+    // As above, where the broker is slow.
+    let topic = eventually("a topic that was created in time", || {
+        let topic = topic_name("created");
+        let key = format!("topics:{topic}");
+        let mut is_refused = false;
+        for number in 0..200 {
+            let reply = clients[number % 2].call(&["rpushx", &key, &number.to_string()]);
+            is_refused |= reply != Reply::Integer(1);
+        }
+        for client in &mut clients {
+            client.dump();
+        }
+        let failed = clients[0].stat("producer.delivery.errors");
+        let has_failed = std::mem::replace(&mut failed_before, failed) < failed;
+        assert!(has_failed || !is_refused, "refused, and none had failed");
+        (!has_failed).then_some(topic)
+    });
     let expected: BTreeSet<String> = (0..200).map(|number| number.to_string()).collect();
     assert_eq!(stored(shared_auto_create(), &topic), expected);
 }

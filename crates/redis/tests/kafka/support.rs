@@ -1,22 +1,32 @@
 //! The gateway in this process, and a client that speaks bytes.
 
-use barnabas_engine::{Cluster, ClusterConfig};
+use barnabas_engine::{
+    AckPolicy, Cluster, ClusterConfig, DispatchConfig, Dispatcher, InitialOffset, Properties,
+    Proxy, ProxyOptions,
+};
 use barnabas_redis::{Config, Drained, Server};
 use barnabas_testkit as testkit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 /// How long anything may take that has no bound of its own: a busy machine is slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How late a wait may end: the contract's 50 ms are for a machine of one's own, and here other
+/// tests and brokers share it.
+pub(crate) const LATE: Duration = Duration::from_millis(300);
+
 /// A gateway with the configuration of rafka's own tests: earliest, commits every second, short
 /// group time-outs.
 pub(crate) struct Gateway {
     runtime: Runtime,
     server: Option<Server>,
+    /// The groups of streams.
+    proxy: Option<Arc<Proxy>>,
     pub(crate) cluster: Cluster,
     address: SocketAddr,
 }
@@ -36,6 +46,20 @@ impl Gateway {
         config: Config,
         adjust: impl FnOnce(&mut ClusterConfig),
     ) -> Self {
+        Self::build(kafka, config, adjust, None)
+    }
+
+    /// One with groups for streams, which begin with the oldest message.
+    pub(crate) fn with_streams(kafka: &testkit::Cluster, config: Config) -> Self {
+        Self::build(kafka, config, |_| {}, Some(dispatching()))
+    }
+
+    pub(crate) fn build(
+        kafka: &testkit::Cluster,
+        config: Config,
+        adjust: impl FnOnce(&mut ClusterConfig),
+        dispatch: Option<DispatchConfig>,
+    ) -> Self {
         let mut properties = rafkas_test_configuration(&kafka.bootstrap_servers());
         adjust(&mut properties);
         let cluster = Cluster::open(properties).unwrap();
@@ -45,11 +69,14 @@ impl Gateway {
             .build()
             .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = {
+        let (server, proxy) = {
             let _inside = runtime.enter();
-            Server::start(vec![listener], config, cluster.clone()).unwrap()
+            let proxy = dispatch.map(|dispatch| Arc::new(proxy(&cluster, dispatch)));
+            let server = Server::start(vec![listener], config, cluster.clone(), proxy.clone());
+            (server.unwrap(), proxy)
         };
         Self {
+            proxy,
             address: server.addresses()[0],
             server: Some(server),
             cluster,
@@ -78,9 +105,44 @@ impl Gateway {
         self.runtime.block_on(server.drain())
     }
 
+    /// Leaves the groups of streams, after `drain`: everything is committed.
+    pub(crate) fn stop_groups(&mut self) {
+        let proxy = self.proxy.take().expect("stopped once");
+        let dispatcher = &proxy.dispatcher;
+        self.runtime
+            .block_on(dispatcher.stop(async { tokio::time::sleep(PATIENCE).await }));
+    }
+
     pub(crate) fn flush(&self, limit: Duration) -> u64 {
         self.runtime.block_on(self.cluster.flush(limit))
     }
+}
+
+/// How groups of streams are served: as the program does, but from the beginning, and with commits
+/// that a test need not wait for.
+pub(crate) fn dispatching() -> DispatchConfig {
+    DispatchConfig {
+        acks: AckPolicy {
+            max_pending: 20_000,
+            ..AckPolicy::default()
+        },
+        queued_requests: 1_000_000,
+        subscription_timeout: Duration::from_secs(60),
+        commit_interval: Duration::from_millis(100),
+        initial_offset: InitialOffset::Oldest,
+        ..DispatchConfig::default()
+    }
+}
+
+fn proxy(cluster: &Cluster, dispatch: DispatchConfig) -> Proxy {
+    let dispatcher = Dispatcher::start(cluster, dispatch, &Properties::new()).unwrap();
+    let options = ProxyOptions {
+        is_consuming_disabled: false,
+        has_headers: true,
+        max_message_bytes: usize::MAX,
+        strict_async: false,
+    };
+    Proxy::new(cluster, dispatcher, options).unwrap()
 }
 
 pub(crate) fn rafkas_test_configuration(brokers: &str) -> ClusterConfig {
@@ -184,6 +246,14 @@ impl Client {
         let mut bytes = Vec::new();
         encode(&mut bytes, arguments);
         self.send_bytes(&bytes);
+    }
+
+    /// Another end of the same connection, to write with.
+    pub(crate) fn try_clone(&self) -> Self {
+        Self {
+            stream: self.stream.try_clone().unwrap(),
+            unread: Vec::new(),
+        }
     }
 
     /// Sends many commands in one go.
@@ -329,6 +399,18 @@ impl Client {
             .chunks(2)
             .map(|pair| (text(&pair[0]), text(&pair[1])))
             .collect()
+    }
+
+    /// Waits until so many clients wait for messages, which the server has asked for by then.
+    pub(crate) fn until_blocked(&mut self, count: usize) {
+        let line = format!("blocked_clients:{count}\r\n");
+        eventually("so many wait", || match self.call(&["INFO", "clients"]) {
+            Reply::Bulk(info) => String::from_utf8(info)
+                .unwrap()
+                .contains(&line)
+                .then_some(()),
+            other => panic!("{other:?}"),
+        });
     }
 
     pub(crate) fn stat(&mut self, name: &str) -> i64 {

@@ -1,13 +1,8 @@
-//! How long BLPOP waits.
-//!
-//! The contract says never early and at most 50 ms late. The late bound is checked with 300 ms,
-//! because other tests and brokers share the machine.
+//! How long BLPOP waits: never early, and hardly late.
 
-use crate::support::{Gateway, new_topic};
+use crate::support::{Gateway, LATE, new_topic};
 use barnabas_testkit::{shared, topic_name};
 use std::time::{Duration, Instant};
-
-const LATE: Duration = Duration::from_millis(300);
 
 #[test]
 fn blpop_waits_as_long_as_it_was_told() {

@@ -1,5 +1,6 @@
 //! Environment variables in front of the file: `BARNABAS_REDIS__LISTEN` is
-//! `redis.listen`.
+//! `redis.listen`. `BARNABAS_REDIS__PASSWORD_FILE` names a file that holds
+//! `redis.password`, for secrets that are mounted as files.
 
 use super::keys::{self, Found, Kind};
 use barnabas_engine::Properties;
@@ -8,6 +9,21 @@ use serde_norway::{Mapping, Value};
 const PREFIX: &str = "BARNABAS_";
 /// What the tests' own switches begin with; not configuration.
 const RESERVED: &str = "BARNABAS_TESTKIT_";
+
+/// A variable of this end names a file that holds the value.
+const FILE: &str = "_file";
+
+/// Whether a variable's name, in small letters and without the prefix, is that
+/// of a key, of a property that there is, or of a name of the user's.
+fn is_key(lower: &str) -> bool {
+    let parts: Vec<&str> = lower.split("__").collect();
+    let Ok((path, _)) = target(&parts) else {
+        return false;
+    };
+    let is_property = lower.starts_with("clusters__")
+        && matches!(keys::find(&parts.join(".")), Found::Nothing(_));
+    !is_property || path.last().is_some_and(|name| Properties::is_known(name))
+}
 
 /// Writes the variables into the document; returns what is wrong with them.
 pub(super) fn override_with(
@@ -22,7 +38,22 @@ pub(super) fn override_with(
         if variable.starts_with(RESERVED) {
             continue;
         }
-        let lower = rest.to_lowercase();
+        let mut text = text;
+        let mut lower = rest.to_lowercase();
+        // There are keys that end so, too.
+        if let Some(short) = lower.strip_suffix(FILE)
+            && !is_key(&lower)
+            && is_key(short)
+        {
+            match std::fs::read_to_string(&text) {
+                Ok(held) => text = held.trim_end_matches(['\r', '\n']).to_owned(),
+                Err(error) => {
+                    problems.push(format!("{variable}: cannot read {text}: {error}"));
+                    continue;
+                }
+            }
+            lower.truncate(short.len());
+        }
         let parts: Vec<&str> = lower.split("__").collect();
         match target(&parts) {
             Ok((path, kind)) => match parse(&text, kind) {
@@ -49,10 +80,17 @@ fn target(parts: &[&str]) -> Result<(Vec<String>, Kind), Option<String>> {
         Found::Section => Err(None),
         Found::Nothing(nearest) => match parts.split_last() {
             Some((name, rest)) => match keys::find(&rest.join(".")) {
-                Found::Key(key) if key.kind == Kind::Map => {
+                Found::Key(key)
+                    if matches!(
+                        key.kind,
+                        Kind::Map | Kind::Choices(_) | Kind::Numbers(_) | Kind::Texts
+                    ) =>
+                {
                     let mut path: Vec<String> = owned(rest);
                     // Few properties have an underscore of their own.
-                    let is_literal = key.path == "redis.users" || Properties::is_known(name);
+                    let is_literal = key.kind != Kind::Map
+                        || key.path == "redis.users"
+                        || Properties::is_known(name);
                     path.push(if is_literal {
                         (*name).to_owned()
                     } else {
@@ -71,11 +109,19 @@ fn target(parts: &[&str]) -> Result<(Vec<String>, Kind), Option<String>> {
 fn parse(text: &str, kind: Kind) -> Result<Value, serde_norway::Error> {
     match kind {
         Kind::Text | Kind::Choice(_) | Kind::Duration => Ok(Value::String(text.to_owned())),
-        Kind::Number(_) | Kind::List | Kind::Map => serde_norway::from_str(text),
+        Kind::Number(_)
+        | Kind::List
+        | Kind::Map
+        | Kind::Switch
+        | Kind::Tokens
+        | Kind::Choices(_)
+        | Kind::Numbers(_)
+        | Kind::Texts => serde_norway::from_str(text),
     }
 }
 
-fn set(document: &mut Value, path: &[String], value: Value) {
+/// Sets the value at a path; what is on the way and no map gives way to one.
+pub(crate) fn set(document: &mut Value, path: &[String], value: Value) {
     let Some((first, rest)) = path.split_first() else {
         *document = value;
         return;

@@ -1,5 +1,7 @@
 //! Every key of the configuration, once.
 
+use barnabas_engine::Strategy;
+
 /// What a value must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -10,10 +12,21 @@ pub(super) enum Kind {
     Choice(&'static [&'static str]),
     /// A number with its unit: `500ms`, `10s`, `2m`.
     Duration,
-    /// A list of texts; a single text counts as a list of one.
+    /// A list of texts, which may be empty; a single text counts as a list
+    /// of one.
     List,
     /// Names and values, both free.
     Map,
+    /// `true` or `false`.
+    Switch,
+    /// Tokens and their grants.
+    Tokens,
+    /// One of these words, or names with one each.
+    Choices(&'static [&'static str]),
+    /// A whole number from `.0` on, or names with one each.
+    Numbers(usize),
+    /// A text, or names with one each.
+    Texts,
 }
 
 /// One key.
@@ -43,9 +56,94 @@ pub(super) const KEYS: &[Key] = &[
     key("log.format", Kind::Choice(&["text", "json"]), "text"),
     key("log.level", Kind::Text, "info"),
     key("shutdown.deadline", Kind::Duration, "17s"),
+    key("default_cluster", Kind::Text, "default"),
     key("clusters.*.properties", Kind::Map, "none"),
     key("clusters.*.producer", Kind::Map, "none"),
     key("clusters.*.consumer", Kind::Map, "none"),
+    key(
+        "clusters.*.produce.partitioner",
+        Kind::Choice(&["hash", "random", "roundrobin", "java", "consistent_random"]),
+        "none",
+    ),
+    key(
+        "clusters.*.produce.strategy",
+        Kind::Choices(&Strategy::NAMES),
+        "none",
+    ),
+    key("clusters.*.produce.sticky_picks", Kind::Numbers(1), "none"),
+    key("clusters.*.produce.picker", Kind::Texts, "none"),
+    key(
+        "clusters.*.produce.max_message_bytes",
+        Kind::Number(1_000),
+        "1000000",
+    ),
+    key("clusters.*.produce.strict_async", Kind::Switch, "false"),
+    key("clusters.*.consume.disabled", Kind::Switch, "false"),
+    key("clusters.*.consume.initial_offset", Kind::Text, "newest"),
+    key("clusters.*.consume.ack_timeout", Kind::Duration, "5m"),
+    key("clusters.*.consume.max_pending", Kind::Number(1), "10000"),
+    key("clusters.*.consume.max_retries", Kind::Number(0), "none"),
+    key("clusters.*.consume.dead_letter_topic", Kind::Text, "none"),
+    key(
+        "clusters.*.consume.long_polling_timeout",
+        Kind::Duration,
+        "3s",
+    ),
+    key("clusters.*.consume.max_waiting", Kind::Number(1), "1000"),
+    key(
+        "clusters.*.consume.subscription_timeout",
+        Kind::Duration,
+        "15s",
+    ),
+    key("clusters.*.consume.max_groups", Kind::Number(1), "1000"),
+    key(
+        "clusters.*.consume.commit_interval",
+        Kind::Duration,
+        "500ms",
+    ),
+    key("clusters.*.consume.retry_backoff", Kind::Duration, "500ms"),
+    key("clusters.*.consume.revoke_wait", Kind::Duration, "30s"),
+    key("clusters.*.consume.session_timeout", Kind::Duration, "15s"),
+    key(
+        "clusters.*.consume.isolation_level",
+        Kind::Choice(&["read_committed", "read_uncommitted"]),
+        "read_committed",
+    ),
+    key(
+        "clusters.*.consume.assignor",
+        Kind::Choice(&["cooperative-sticky", "range", "roundrobin"]),
+        "cooperative-sticky",
+    ),
+    key(
+        "clusters.*.consume.static_membership",
+        Kind::Switch,
+        "false",
+    ),
+    key(
+        "clusters.*.consume.metadata_max_bytes",
+        Kind::Number(0),
+        "4096",
+    ),
+    key(
+        "durability",
+        Kind::Choices(&["memory", "journal", "kafka"]),
+        "memory",
+    ),
+    key("journal.dir", Kind::Text, "none"),
+    key("journal.max_bytes", Kind::Number(1 << 20), "1073741824"),
+    key("journal.segment_bytes", Kind::Number(1 << 10), "67108864"),
+    key(
+        "journal.sync",
+        Kind::Choice(&["group", "always", "os"]),
+        "group",
+    ),
+    key("journal.sync_interval_ms", Kind::Number(0), "5"),
+    key(
+        "journal.on_full",
+        Kind::Choice(&["reject", "wait"]),
+        "reject",
+    ),
+    key("journal.mark_replayed", Kind::Switch, "false"),
     key("redis.listen", Kind::List, "0.0.0.0:6380"),
     key("redis.cluster", Kind::Text, "default"),
     key("redis.threads", Kind::Number(1), "none"),
@@ -60,6 +158,42 @@ pub(super) const KEYS: &[Key] = &[
     key("redis.tls.cert", Kind::Text, "none"),
     key("redis.tls.key", Kind::Text, "none"),
     key("redis.tls.client_ca", Kind::Text, "none"),
+    key("http.listen", Kind::List, "none"),
+    key("http.unix", Kind::Text, "none"),
+    key("http.cors_origins", Kind::List, "none"),
+    key("http.max_bodies_bytes", Kind::Number(64 << 20), "268435456"),
+    key("http.idempotency.window_ms", Kind::Number(1), "300000"),
+    key("http.idempotency.max_keys", Kind::Number(1), "100000"),
+    key("http.tls.cert", Kind::Text, "none"),
+    key("http.tls.key", Kind::Text, "none"),
+    key("http.tls.client_ca", Kind::Text, "none"),
+    key("grpc.listen", Kind::List, "none"),
+    key("grpc.tls.cert", Kind::Text, "none"),
+    key("grpc.tls.key", Kind::Text, "none"),
+    key("grpc.tls.client_ca", Kind::Text, "none"),
+    key("metrics.listen", Kind::List, "none"),
+    key("metrics.max_topics", Kind::Number(0), "500"),
+    key("metrics.partitions", Kind::Switch, "false"),
+    key("metrics.statistics_interval_ms", Kind::Number(0), "5000"),
+    key("statsd.address", Kind::Text, "none"),
+    key("statsd.prefix", Kind::Text, "none"),
+    key("statsd.interval_ms", Kind::Number(1), "none"),
+    key("statsd.mtu", Kind::Number(1), "none"),
+    key("replicas.advertised", Kind::Text, "none"),
+    key("replicas.token", Kind::Text, "none"),
+    key("replicas.ca", Kind::Text, "none"),
+    key("tracing.propagate", Kind::Switch, "true"),
+    // Without them, OpenTelemetry's variables count.
+    key("otlp.endpoint", Kind::Text, "none"),
+    key("otlp.protocol", Kind::Choice(&["grpc", "http"]), "none"),
+    key("otlp.headers", Kind::Map, "none"),
+    key("otlp.traces", Kind::Switch, "none"),
+    key("otlp.metrics", Kind::Switch, "none"),
+    key("otlp.interval_ms", Kind::Number(1), "none"),
+    key("otlp.sample_ratio", Kind::Text, "none"),
+    key("otlp.service_name", Kind::Text, "none"),
+    key("access.tokens", Kind::Tokens, "none"),
+    key("access.tokens_file", Kind::Text, "none"),
 ];
 
 /// What is at a path.

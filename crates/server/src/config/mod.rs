@@ -1,20 +1,39 @@
 //! Barnabas's own configuration: a YAML file under environment variables.
 //!
 //! `keys` defines every key once; `read` walks a document along it and
-//! reports everything that is wrong at once; this file turns what was read
-//! into what the program runs on.
+//! reports everything that is wrong at once; `source` says where it comes from;
+//! this file turns what was read into what the program runs on.
 
+mod clusters;
 mod environment;
+mod journal;
 mod keys;
+mod metrics;
 mod read;
+mod source;
+mod strategies;
+#[cfg(test)]
+pub(crate) mod tests;
 
+use crate::clusters::Plan;
+use crate::metrics::Settings as Metrics;
+use crate::replicas;
+use crate::telemetry;
+use crate::tokens::Tokens;
 use anyhow::{Context as _, Result, bail};
-use barnabas_engine::{ClusterConfig, Properties};
+use barnabas_http::IdempotencyOptions;
 use barnabas_redis::{Config as RedisConfig, ReplyForm, Secret, TlsFiles};
+pub(crate) use clusters::dispatch_defaults;
+pub(crate) use environment::set as set_at;
+pub(crate) use journal::{Keeping, Written as WrittenJournal};
+pub(crate) use metrics::metrics_sections;
 pub(crate) use read::Document;
 use serde_norway::Value;
-use std::path::Path;
+pub(crate) use source::{Source, Written, variables};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+pub(crate) use strategies::{KEYS as STRATEGY_KEYS, PICKER as STRATEGY_PICKER};
 
 /// The form of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +51,46 @@ pub(crate) struct Log {
     pub(crate) level: String,
 }
 
+/// The HTTP front end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Http {
+    pub(crate) listen: Vec<String>,
+    pub(crate) unix: Option<PathBuf>,
+    pub(crate) cors_origins: Vec<String>,
+    pub(crate) tls: Option<TlsFiles>,
+    pub(crate) idempotency: IdempotencyOptions,
+    pub(crate) max_bodies_bytes: Option<u64>,
+}
+
+/// The gRPC front end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Grpc {
+    pub(crate) listen: Vec<String>,
+    pub(crate) tls: Option<TlsFiles>,
+}
+
 /// What the program runs on.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolved {
     pub(crate) log: Log,
     pub(crate) shutdown_deadline: Duration,
-    pub(crate) cluster: ClusterConfig,
-    pub(crate) listen: Vec<String>,
+    /// In the order of the file.
+    pub(crate) clusters: Vec<Plan>,
+    /// The one that requests without a name are for.
+    pub(crate) default_cluster: String,
+    pub(crate) redis_listen: Vec<String>,
+    pub(crate) redis_cluster: String,
     pub(crate) redis: RedisConfig,
+    /// Redis streams have consumer groups.
+    pub(crate) has_stream_groups: bool,
+    pub(crate) http: Http,
+    pub(crate) grpc: Grpc,
+    pub(crate) tokens: Tokens,
+    pub(crate) replicas: Option<replicas::Settings>,
+    pub(crate) keeping: Keeping,
+    pub(crate) metrics: Metrics,
+    pub(crate) written: Written,
+    pub(crate) telemetry: telemetry::Settings,
 }
 
 impl Default for Resolved {
@@ -50,10 +101,49 @@ impl Default for Resolved {
                 level: "info".to_owned(),
             },
             shutdown_deadline: Duration::from_secs(17),
-            cluster: ClusterConfig::default(),
-            listen: vec!["0.0.0.0:6380".to_owned()],
+            clusters: Vec::new(),
+            default_cluster: "default".to_owned(),
+            redis_listen: vec!["0.0.0.0:6380".to_owned()],
+            redis_cluster: "default".to_owned(),
             redis: RedisConfig::default(),
+            has_stream_groups: true,
+            http: Http::default(),
+            grpc: Grpc::default(),
+            tokens: Tokens::default(),
+            replicas: None,
+            keeping: Keeping::default(),
+            metrics: Metrics::default(),
+            written: Written::default(),
+            telemetry: telemetry::Settings::default(),
         }
+    }
+}
+
+impl Resolved {
+    /// Of one cluster, which everything is for.
+    pub(crate) fn of(plan: Plan) -> Self {
+        Self {
+            default_cluster: plan.config.name.clone(),
+            redis_cluster: plan.config.name.clone(),
+            clusters: vec![plan],
+            ..Self::default()
+        }
+    }
+
+    /// What it listens on beside a Unix socket, as written.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &str> {
+        let all = [
+            &self.redis_listen,
+            &self.http.listen,
+            &self.grpc.listen,
+            &self.metrics.listen,
+        ];
+        all.into_iter().flatten().map(String::as_str)
+    }
+
+    /// Whether neither HTTP nor gRPC is served.
+    pub(crate) fn is_redis_only(&self) -> bool {
+        self.http.listen.is_empty() && self.http.unix.is_none() && self.grpc.listen.is_empty()
     }
 }
 
@@ -61,16 +151,19 @@ impl Default for Resolved {
 ///
 /// # Errors
 /// Everything that is wrong, a line each.
-pub(crate) fn load(path: &Path) -> Result<Resolved> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
-    parse(&text, variables()).with_context(|| shown.to_string())
-}
-
-/// The environment, without what is no text: that is none of ours.
-fn variables() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+pub(crate) fn load(source: &Source) -> Result<Resolved> {
+    let variables = variables(source.env_file.as_deref())?.into_iter();
+    let mut resolved = match &source.config {
+        None => parse("", variables).context("environment, as there is no --config")?,
+        Some(path) => {
+            let shown = path.display();
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+            parse(&text, variables).with_context(|| shown.to_string())?
+        }
+    };
+    resolved.written.source = source.clone();
+    Ok(resolved)
 }
 
 fn parse(text: &str, variables: impl Iterator<Item = (String, String)>) -> Result<Resolved> {
@@ -78,17 +171,23 @@ fn parse(text: &str, variables: impl Iterator<Item = (String, String)>) -> Resul
     if document.is_null() {
         document = Value::Mapping(serde_norway::Mapping::new());
     }
-    let mut problems = environment::override_with(&mut document, variables);
+    let variables: Vec<(String, String)> = variables.collect();
+    let mut problems = environment::override_with(&mut document, variables.iter().cloned());
     let document = Document::read(&document, "", &mut problems);
-    let resolved = resolve(&document, &mut problems);
+    let mut resolved = resolve(&document, &variables, &mut problems);
     if problems.is_empty() {
+        resolved.written.document = Arc::new(document);
         Ok(resolved)
     } else {
         bail!("{}", problems.join("\n"))
     }
 }
 
-fn resolve(document: &Document, problems: &mut Vec<String>) -> Resolved {
+fn resolve(
+    document: &Document,
+    variables: &[(String, String)],
+    problems: &mut Vec<String>,
+) -> Resolved {
     let mut resolved = Resolved::default();
     if document.text("log.format") == Some("json") {
         resolved.log.format = LogFormat::Json;
@@ -100,41 +199,113 @@ fn resolve(document: &Document, problems: &mut Vec<String>) -> Resolved {
         resolved.shutdown_deadline = deadline;
     }
     if let Some(listen) = document.list("redis.listen") {
-        resolved.listen = listen.to_vec();
+        resolved.redis_listen = listen.to_vec();
     }
-    let name = document.text("redis.cluster").unwrap_or("default");
-    resolved.cluster = cluster(document, name);
-    if !document.clusters().any(|known| known == name) {
-        problems.push(format!(
-            "redis.cluster: there is no cluster \"{name}\" under clusters"
-        ));
+    resolved.clusters = document
+        .clusters()
+        .map(|name| clusters::plan(document, name, problems))
+        .collect();
+    let first = document.clusters().next();
+    if let Some(name) = document.text("redis.cluster") {
+        name.clone_into(&mut resolved.redis_cluster);
     }
-    for known in document.clusters() {
-        let config = cluster(document, known);
-        problems.extend(
-            config
-                .problems()
-                .iter()
-                .map(|problem| format!("clusters.{known}: {problem}")),
-        );
+    resolved.default_cluster = match document.text("default_cluster") {
+        Some(name) => name.to_owned(),
+        // As it was before there could be several.
+        None if document.clusters().any(|known| known == "default") => "default".to_owned(),
+        None => first.unwrap_or("default").to_owned(),
+    };
+    for (key, name, is_used) in [
+        (
+            "redis.cluster",
+            &resolved.redis_cluster,
+            !resolved.redis_listen.is_empty(),
+        ),
+        ("default_cluster", &resolved.default_cluster, true),
+    ] {
+        if is_used && !document.clusters().any(|known| known == name) {
+            problems.push(format!(
+                "{key}: there is no cluster \"{name}\" under clusters"
+            ));
+        }
     }
     resolved.redis = redis(document, problems);
+    resolved.http = Http {
+        listen: list(document, "http.listen"),
+        unix: document.text("http.unix").map(Into::into),
+        cors_origins: list(document, "http.cors_origins"),
+        tls: tls(document, "http", problems),
+        idempotency: idempotency(document),
+        max_bodies_bytes: document
+            .number("http.max_bodies_bytes")
+            .map(|most| most as u64),
+    };
+    resolved.grpc = Grpc {
+        listen: list(document, "grpc.listen"),
+        tls: tls(document, "grpc", problems),
+    };
+    if resolved.redis_listen.is_empty() && resolved.is_redis_only() {
+        problems.push("redis.listen, http.listen, grpc.listen: nothing is listened on".into());
+    }
+    resolved.tokens = tokens(document, problems);
+    resolved.replicas = replicas(document, problems);
+    resolved.keeping = journal::keeping(document, problems);
+    resolved.metrics = metrics::settings(document, problems);
+    let headers = document.map("otlp.headers").map(<[_]>::to_vec);
+    resolved.telemetry = telemetry::Settings::of(
+        |key| document.scalar(key),
+        headers.unwrap_or_default(),
+        variables,
+        problems,
+    );
     resolved
 }
 
-fn cluster(document: &Document, name: &str) -> ClusterConfig {
-    let properties = |section: &str| -> Properties {
-        document
-            .map(&format!("clusters.{name}.{section}"))
-            .map(|map| map.iter().cloned().collect())
-            .unwrap_or_default()
-    };
-    ClusterConfig {
-        name: name.to_owned(),
-        common: properties("properties"),
-        producer: properties("producer"),
-        consumer: properties("consumer"),
+fn idempotency(document: &Document) -> IdempotencyOptions {
+    let mut options = IdempotencyOptions::default();
+    if let Some(window) = document.number("http.idempotency.window_ms") {
+        options.window = Duration::from_millis(window as u64);
     }
+    if let Some(most) = document.number("http.idempotency.max_keys") {
+        options.max_keys = most;
+    }
+    options
+}
+
+fn list(document: &Document, key: &str) -> Vec<String> {
+    document
+        .list(key)
+        .map(<[String]>::to_vec)
+        .unwrap_or_default()
+}
+
+fn replicas(document: &Document, problems: &mut Vec<String>) -> Option<replicas::Settings> {
+    let Some(advertised) = document.text("replicas.advertised") else {
+        for key in ["replicas.token", "replicas.ca"] {
+            if document.has(key) {
+                problems.push(format!("{key}: needs replicas.advertised"));
+            }
+        }
+        return None;
+    };
+    Some(replicas::Settings {
+        advertised: advertised.to_owned(),
+        token: document
+            .text("replicas.token")
+            .map(|token| Secret::new(token.to_owned())),
+        ca: document.text("replicas.ca").map(Into::into),
+    })
+}
+
+fn tokens(document: &Document, problems: &mut Vec<String>) -> Tokens {
+    let mut tokens = document
+        .tokens("access.tokens")
+        .cloned()
+        .unwrap_or_default();
+    if let Some(path) = document.text("access.tokens_file") {
+        tokens.add_file(Path::new(path), problems);
+    }
+    tokens
 }
 
 fn redis(document: &Document, problems: &mut Vec<String>) -> RedisConfig {
@@ -157,29 +328,37 @@ fn redis(document: &Document, problems: &mut Vec<String>) -> RedisConfig {
     if let Some(form) = document.text("redis.reply").and_then(ReplyForm::from_name) {
         config.reply = form;
     }
-    let file = |key: &str| document.text(key).map(Into::into);
-    config.tls = match (file("redis.tls.cert"), file("redis.tls.key")) {
-        (Some(cert), Some(key)) => Some(TlsFiles {
-            cert,
-            key,
-            client_ca: file("redis.tls.client_ca"),
-        }),
-        (None, None) => {
-            if file("redis.tls.client_ca").is_some() {
-                problems.push("redis.tls.client_ca: needs redis.tls.cert and redis.tls.key".into());
-            }
-            None
-        }
-        (Some(_), None) => {
-            problems.push("redis.tls.key: missing, redis.tls.cert is given".into());
-            None
-        }
-        (None, Some(_)) => {
-            problems.push("redis.tls.cert: missing, redis.tls.key is given".into());
-            None
-        }
-    };
+    config.tls = tls(document, "redis", problems);
     config
+}
+
+/// The files of a section's listeners, all that are needed or none.
+fn tls(document: &Document, section: &str, problems: &mut Vec<String>) -> Option<TlsFiles> {
+    let file = |key: &str| -> Option<PathBuf> {
+        let path = document.text(&format!("{section}.tls.{key}"));
+        path.map(Into::into)
+    };
+    let client_ca = file("client_ca");
+    match (file("cert"), file("key")) {
+        (Some(cert), Some(key)) => {
+            return Some(TlsFiles {
+                cert,
+                key,
+                client_ca,
+            });
+        }
+        (None, None) if client_ca.is_some() => problems.push(format!(
+            "{section}.tls.client_ca: needs {section}.tls.cert and {section}.tls.key"
+        )),
+        (None, None) => {}
+        (Some(_), None) => problems.push(format!(
+            "{section}.tls.key: missing, {section}.tls.cert is given"
+        )),
+        (None, Some(_)) => problems.push(format!(
+            "{section}.tls.cert: missing, {section}.tls.key is given"
+        )),
+    }
+    None
 }
 
 /// The `redis` section of a rafka file: the keys of ours but the listener,
@@ -197,157 +376,5 @@ pub(crate) fn redis_section(section: &Value) -> Result<RedisConfig> {
         Ok(config)
     } else {
         bail!("{}", problems.join("; "))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn problems(text: &str, variables: &[(&str, &str)]) -> String {
-        let variables = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        match parse(text, variables) {
-            Ok(_) => String::new(),
-            Err(error) => error.to_string(),
-        }
-    }
-
-    const CLUSTER: &str = "clusters: {default: {properties: {bootstrap.servers: 'a:1'}}}\n";
-
-    #[test]
-    fn everything_that_is_wrong_is_said_at_once() {
-        let text = "
-log: {format: xml, levle: info}
-redis: {max_conections: 5, threads: many, reply: pairs, tls: {cert: a}}
-clusters:
-  default: {properties: {bootstrap.server: 'a:1'}, producer: {linger.ms: soon}}
-shutdown: {deadline: fast}
-";
-        let said = problems(text, &[("BARNABAS_REDIS__PASWORD", "x")]);
-        for expected in [
-            "log.format: \"xml\"",
-            "text, json",
-            "log.levle: no such key, did you mean log.level?",
-            "redis.max_conections: no such key, did you mean redis.max_connections?",
-            "redis.threads: \"many\"",
-            "redis.reply: \"pairs\"",
-            "redis.tls.key: missing",
-            "\"bootstrap.server\", did you mean \"bootstrap.servers\"?",
-            "linger.ms",
-            "shutdown.deadline: \"fast\"",
-            "BARNABAS_REDIS__PASWORD: no such key, did you mean redis.password?",
-        ] {
-            assert!(said.contains(expected), "{expected} is not in:\n{said}");
-        }
-    }
-
-    #[test]
-    fn variables_know_no_case_and_properties_keep_their_underscores() {
-        let text = "clusters: {Main: {properties: {bootstrap.servers: 'a:1'}}}\nredis: {cluster: \
-                    Main}";
-        let variables = [
-            (
-                "BARNABAS_CLUSTERS__MAIN__PROPERTIES__BOOTSTRAP_SERVERS",
-                "b:2",
-            ),
-            ("BARNABAS_CLUSTERS__MAIN__PROPERTIES__LOG_LEVEL", "7"),
-        ];
-        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let resolved = parse(text, variables.into_iter()).unwrap();
-        let common = &resolved.cluster.common;
-        assert_eq!(common.get("bootstrap.servers"), Some("b:2"));
-        assert_eq!(common.get("log_level"), Some("7"));
-    }
-
-    #[test]
-    fn the_environment_overrides_every_key() {
-        let variables = [
-            ("BARNABAS_REDIS__MAX_CONNECTIONS", "7"),
-            ("BARNABAS_REDIS__LISTEN", "[\"127.0.0.1:1\", \"[::1]:2\"]"),
-            ("BARNABAS_REDIS__USERS", "{ann: secret}"),
-            ("BARNABAS_REDIS__PASSWORD", "12345"),
-            ("BARNABAS_LOG__LEVEL", "debug"),
-            ("BARNABAS_SHUTDOWN__DEADLINE", "500ms"),
-            ("BARNABAS_CLUSTERS__DEFAULT__PRODUCER", "{linger.ms: 3}"),
-            (
-                "BARNABAS_CLUSTERS__DEFAULT__CONSUMER__AUTO_OFFSET_RESET",
-                "earliest",
-            ),
-            ("OTHER", "x"),
-        ];
-        let text = format!("{CLUSTER}redis: {{max_connections: 5}}");
-        let resolved = parse(
-            &text,
-            variables
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-        )
-        .unwrap();
-        assert_eq!(resolved.redis.max_connections, 7);
-        assert_eq!(resolved.listen, ["127.0.0.1:1", "[::1]:2"]);
-        assert_eq!(resolved.redis.users.len(), 1);
-        assert_eq!(resolved.redis.password, Some(Secret::new("12345".into())));
-        assert_eq!(resolved.log.level, "debug");
-        assert_eq!(resolved.shutdown_deadline, Duration::from_millis(500));
-        assert_eq!(resolved.cluster.producer.get("linger.ms"), Some("3"));
-        assert_eq!(
-            resolved.cluster.consumer.get("auto.offset.reset"),
-            Some("earliest")
-        );
-    }
-
-    #[test]
-    fn the_example_names_every_key_with_its_default() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../barnabas.example.yaml");
-        let text = std::fs::read_to_string(path).unwrap();
-        assert_eq!(problems(&text, &[]), "");
-        let value: Value = serde_norway::from_str(&text).unwrap();
-        let document = Document::read(&value, "", &mut Vec::new());
-        for key in keys::KEYS {
-            let path = key.path.replace('*', "default");
-            // What is off unless given stands in a comment.
-            let last = format!("{}:", path.rsplit('.').next().unwrap());
-            let is_shown = |line: &str| {
-                let rest = line.trim_start().strip_prefix('#');
-                rest.is_some_and(|rest| rest.trim_start().starts_with(&last))
-            };
-            let commented = key.default == "none" && text.lines().any(is_shown);
-            assert!(
-                document.has(&path) || commented,
-                "{path} is not in the example"
-            );
-            if let Some(shown) = document.shown(&path)
-                && key.default != "none"
-            {
-                assert_eq!(shown, key.default, "{path}");
-            }
-        }
-        let defaults = Resolved::default();
-        let resolved = parse(&text, std::iter::empty()).unwrap();
-        assert_eq!(resolved.log, defaults.log);
-        assert_eq!(resolved.listen, defaults.listen);
-        assert_eq!(resolved.shutdown_deadline, defaults.shutdown_deadline);
-        assert_eq!(
-            resolved.redis.max_connections,
-            defaults.redis.max_connections
-        );
-        assert_eq!(resolved.redis.reply, defaults.redis.reply);
-    }
-
-    #[test]
-    fn a_cluster_must_exist() {
-        assert!(problems("{}", &[]).contains("no cluster \"default\""));
-        assert_eq!(problems(CLUSTER, &[]), "");
-        let other = format!("{CLUSTER}redis: {{cluster: other}}");
-        assert!(problems(&other, &[]).contains("no cluster \"other\""));
-    }
-
-    #[test]
-    fn secrets_are_not_shown() {
-        let text = format!("{CLUSTER}redis: {{password: hunter2, users: {{a: hunter2}}}}");
-        let resolved = parse(&text, std::iter::empty()).unwrap();
-        assert!(!format!("{resolved:?}").contains("hunter2"));
     }
 }

@@ -1,9 +1,13 @@
 //! Walks a document along the keys, and keeps what it finds by path.
 
 use super::keys::{self, Found, Kind};
+use crate::tokens::Tokens;
 use serde_norway::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+/// The name that stands for all topics that are not named.
+pub(super) const DEFAULT: &str = "default";
 
 /// A value that fits its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +17,8 @@ enum Fit {
     Duration(Duration, String),
     List(Vec<String>),
     Map(Vec<(String, String)>),
+    Switch(bool),
+    Tokens(Tokens),
 }
 
 /// What a document says, by path.
@@ -54,6 +60,14 @@ impl Document {
                 Found::Section => self.walk(value, &path, problems),
                 // Given but empty is not given.
                 Found::Key(_) if value.is_null() => {}
+                Found::Key(key) if key.kind == Kind::Tokens => match Tokens::read(value) {
+                    Ok(tokens) => {
+                        self.values.insert(path, Fit::Tokens(tokens));
+                    }
+                    Err(found) => {
+                        problems.extend(found.iter().map(|problem| format!("{path}: {problem}")));
+                    }
+                },
                 Found::Key(key) => match fit(value, key.kind) {
                     Ok(fit) => {
                         self.values.insert(path, fit);
@@ -70,6 +84,21 @@ impl Document {
                 }
             }
         }
+    }
+
+    /// The keys whose values differ, and clusters that only one of them has.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
+        let all = self.values.keys().chain(other.values.keys());
+        let mut keys: BTreeSet<String> = all
+            .filter(|path| self.values.get(*path) != other.values.get(*path))
+            .cloned()
+            .collect();
+        for (one, other) in [(self, other), (other, self)] {
+            let only = one.clusters.iter();
+            let only = only.filter(|name| !other.clusters.contains(name));
+            keys.extend(only.map(|name| format!("clusters.{name}")));
+        }
+        keys.into_iter().collect()
     }
 
     pub(crate) fn has(&self, path: &str) -> bool {
@@ -115,6 +144,43 @@ impl Document {
         }
     }
 
+    /// What is given for each topic; one value for all is that of
+    /// [`DEFAULT`].
+    pub(super) fn topics(&self, path: &str) -> Vec<(&str, &str)> {
+        match self.values.get(path) {
+            Some(Fit::Text(text)) => vec![(DEFAULT, text.as_str())],
+            Some(Fit::Map(map)) => {
+                let topics = map.iter();
+                topics.map(|(topic, value)| (&**topic, &**value)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    pub(crate) fn switch(&self, path: &str) -> Option<bool> {
+        match self.values.get(path) {
+            Some(Fit::Switch(is_on)) => Some(*is_on),
+            _ => None,
+        }
+    }
+
+    /// A text, number or switch, as text.
+    pub(super) fn scalar(&self, path: &str) -> Option<String> {
+        match self.values.get(path)? {
+            Fit::Text(text) => Some(text.clone()),
+            Fit::Number(number) => Some(number.to_string()),
+            Fit::Switch(is_on) => Some(is_on.to_string()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn tokens(&self, path: &str) -> Option<&Tokens> {
+        match self.values.get(path) {
+            Some(Fit::Tokens(tokens)) => Some(tokens),
+            _ => None,
+        }
+    }
+
     /// The value at a path as it was written.
     #[cfg(test)]
     pub(super) fn shown(&self, path: &str) -> Option<String> {
@@ -122,7 +188,8 @@ impl Document {
             Fit::Text(text) | Fit::Duration(_, text) => text.clone(),
             Fit::Number(number) => number.to_string(),
             Fit::List(list) => list.join(", "),
-            Fit::Map(_) => return None,
+            Fit::Switch(is_on) => is_on.to_string(),
+            Fit::Map(_) | Fit::Tokens(_) => return None,
         })
     }
 }
@@ -148,9 +215,27 @@ fn fit(value: &Value, kind: Kind) -> Result<Fit, String> {
             Value::Sequence(values) => values.iter().map(scalar).collect::<Option<Vec<_>>>(),
             other => scalar(other).map(|text| vec![text]),
         }
-        .filter(|list| !list.is_empty())
         .map(Fit::List)
         .ok_or_else(|| "a list of texts".to_owned()),
+        Kind::Switch => text()
+            .and_then(|text| text.parse().ok())
+            .map(Fit::Switch)
+            .ok_or_else(|| "true or false".to_owned()),
+        // Read where it was found: its problems are many.
+        Kind::Tokens => Err("tokens".to_owned()),
+        Kind::Choices(words) => each(value, |word| words.contains(&word)).ok_or_else(|| {
+            let words = words.join(", ");
+            format!("one of {words}, or names with one of them each")
+        }),
+        Kind::Numbers(least) => {
+            let is_good = |text: &str| text.parse::<usize>().is_ok_and(|number| number >= least);
+            each(value, is_good).ok_or_else(|| {
+                format!("a whole number of at least {least}, or names with one each")
+            })
+        }
+        Kind::Texts => {
+            each(value, |_| true).ok_or_else(|| "a text, or names with one each".to_owned())
+        }
         Kind::Map => {
             let wanted = || "names with a text, number or boolean each".to_owned();
             let Value::Mapping(mapping) = value else {
@@ -164,6 +249,17 @@ fn fit(value: &Value, kind: Kind) -> Result<Fit, String> {
                 .ok_or_else(wanted)
         }
     }
+}
+
+/// One value, or one for each name.
+fn each(value: &Value, is_good: impl Fn(&str) -> bool) -> Option<Fit> {
+    let good = |value: &Value| scalar(value).filter(|text| is_good(text));
+    let Value::Mapping(mapping) = value else {
+        return good(value).map(Fit::Text);
+    };
+    let named = mapping.iter();
+    let named = named.map(|(name, value)| Some((scalar(name)?, good(value)?)));
+    named.collect::<Option<Vec<_>>>().map(Fit::Map)
 }
 
 /// A text, number or boolean as text.

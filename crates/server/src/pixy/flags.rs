@@ -9,6 +9,9 @@ Serve as Kafka-Pixy did: its flags, its file, its API
 Usage: barnabas kafka-pixy [-flag value]...
 
   -config FILE         YAML file
+  -envFile FILE        environment variables, a NAME=value per line: KAFKA_PIXY_
+                       and a key of the file in capitals, two underscores
+                       between levels; the environment itself wins
   -tcpAddr HOST:PORT   REST API; empty: none
   -unixAddr PATH       REST API on a Unix socket
   -grpcAddr HOST:PORT  gRPC API; empty: none
@@ -25,6 +28,7 @@ Usage: barnabas kafka-pixy [-flag value]...
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Flags {
     pub(super) config: Option<PathBuf>,
+    pub(super) env_file: Option<PathBuf>,
     pub(super) tcp_addr: Option<String>,
     pub(super) unix_addr: Option<String>,
     pub(super) grpc_addr: Option<String>,
@@ -88,6 +92,7 @@ impl Flags {
     fn text(&self, name: &str) -> Option<fn(&mut Self, String)> {
         Some(match name {
             "config" => |flags, value| flags.config = Some(value.into()),
+            "envFile" => |flags, value| flags.env_file = Some(value.into()),
             "tcpAddr" => |flags, value| flags.tcp_addr = Some(value),
             "unixAddr" => |flags, value| flags.unix_addr = Some(value),
             "grpcAddr" => |flags, value| flags.grpc_addr = Some(value),

@@ -1,26 +1,40 @@
 //! `barnabas kafka-pixy`: the old program's flags, file and API (contract,
 //! `pixy-api.md`, section 1).
 
-mod config;
+mod client_id;
+mod cluster;
 mod duration;
+mod environment;
+mod file;
 mod flags;
+mod reload;
+mod resolve;
+mod telemetry;
 
+use crate::clusters::{Clusters, OpenError};
 use crate::config::LogFormat;
-use crate::{gateway, logging};
+use crate::front_ends::{Bound, BoundUnix, FrontEnds};
+use crate::metrics::{self, Metrics};
+use crate::reload::Watch;
+use crate::telemetry::Telemetry;
+use crate::{gateway, logging, tls};
 use anyhow::{Context as _, Result, anyhow, bail};
-use barnabas_engine::{Cluster, Dispatcher, Properties, Proxies, Proxy};
-use barnabas_http::{Listener, Server};
-use config::{Logger, Resolved};
+use barnabas_engine::CLUSTER_UNREACHABLE;
+use file::Logger;
 use flags::Flags;
-use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
+use reload::Reloading;
+use resolve::Resolved;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Open files beside those of the clients.
-const FILES: u64 = 65_536;
+/// What spans and metrics get at the end.
+const TELEMETRY_LIMIT: Duration = Duration::from_secs(2);
+
+/// Fewer open files than this are soon too few.
+const FEW_FILES: u64 = 4_096;
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let flags = Flags::parse(arguments)?;
@@ -28,7 +42,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         print!("{}", flags::USAGE);
         return Ok(());
     }
-    let resolved = config::load(&flags)?;
+    let resolved = resolve::load(&flags)?;
     start_log(&resolved.logging)?;
     for warning in &resolved.warnings {
         tracing::warn!(component = "server", "{warning}");
@@ -39,17 +53,32 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     {
         bail!("at least one API server should be configured");
     }
-    let _pid_file = flags.pid_file.map(PidFile::write).transpose()?;
-    gateway::raise_file_limit(FILES);
+    let _pid_file = flags.pid_file.clone().map(PidFile::write).transpose()?;
+    gateway::raise_file_limit(gateway::FILES, FEW_FILES);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(serve(resolved))
+    runtime.block_on(serve(&flags, resolved))
 }
 
-/// The first logger that can be served: console or JSON.
+/// Keys that differ when a file is read twice, for the fuzz targets.
+pub(crate) fn read_twice(path: &Path) -> Result<Vec<String>> {
+    let flags = Flags {
+        config: Some(path.to_owned()),
+        ..Flags::default()
+    };
+    let (one, other) = (resolve::load(&flags)?, resolve::load(&flags)?);
+    Ok(reload::differences_of(&one, &other))
+}
+
 fn start_log(loggers: &[Logger]) -> Result<()> {
+    let (format, level) = severity(loggers);
+    logging::start(format, level)
+}
+
+/// The first logger that can be served, console or JSON, and its level.
+fn severity(loggers: &[Logger]) -> (LogFormat, &'static str) {
     let known = |logger: &&Logger| matches!(logger.name.as_str(), "console" | "json");
     let (format, severity) = match loggers.iter().find(known) {
         Some(logger) if logger.name == "json" => (LogFormat::Json, logger.severity.as_str()),
@@ -62,7 +91,7 @@ fn start_log(loggers: &[Logger]) -> Result<()> {
         "error" | "fatal" | "panic" => "error",
         _ => "info",
     };
-    logging::start(format, level)
+    (format, level)
 }
 
 /// Removed at the end.
@@ -82,62 +111,84 @@ impl Drop for PidFile {
     }
 }
 
-/// One running cluster.
-struct Running {
-    cluster: Cluster,
-    dispatcher: Dispatcher,
-    shutdown_timeout: Duration,
-}
-
-async fn serve(resolved: Resolved) -> Result<()> {
+async fn serve(flags: &Flags, resolved: Resolved) -> Result<()> {
     let mut signals = Signals::new()?;
-    let mut running = Vec::new();
-    let mut proxies = BTreeMap::new();
-    let mut reachable = Vec::new();
-    for own in resolved.clusters {
-        let problem = |error| {
-            anyhow!(
-                "failed to spawn proxy, name={}: failed to create Kafka client: {error}",
-                own.name
-            )
-        };
-        let cluster = Cluster::open(own.cluster).map_err(problem)?;
-        let dispatcher = Dispatcher::start(&cluster, own.dispatch, &Properties::new());
-        let dispatcher = dispatcher.map_err(problem)?;
-        let proxy = Proxy::new(&cluster, dispatcher.clone(), own.options).map_err(problem)?;
-        let producer = proxy.producer.clone();
-        proxies.insert(own.name.clone(), proxy);
-        reachable.push((own.name, own.dial_timeout, producer));
-        running.push(Running {
-            cluster,
-            dispatcher,
-            shutdown_timeout: own.shutdown_timeout,
-        });
-    }
-    wait_for_any(reachable).await?;
-    let listeners = listen(&resolved.tcp_addr, &resolved.unix_addr)?;
-    let proxies = Arc::new(Proxies::new(resolved.default_cluster, proxies)?);
-    let grpc = match resolved.grpc_addr.as_str() {
-        "" => None,
-        address => {
-            let listener = gateway::bind(&go_address(address))
-                .context("failed to start gRPC server: failed to create listener")?;
-            Some(barnabas_grpc::Server::start(
-                listener,
-                Arc::clone(&proxies),
-            )?)
-        }
+    let mut reloading = Reloading::of(flags, &resolved);
+    let mut watch = Watch::new(reloading.files())?;
+    let (tls_files, tokens) = (resolved.tls, resolved.tokens);
+    let load = |protocols| {
+        let loaded = tls_files.as_ref().map(|files| tls::load(files, protocols));
+        loaded.transpose()
     };
-    let server = Server::start(listeners, Arc::clone(&proxies))?;
-    for address in server.addresses() {
-        tracing::info!(component = "server", "Listening on {address}");
+    let http_tls = load(tls::HTTP).context("tls")?;
+    let grpc_tls = load(tls::GRPC).context("failed to configure gRPC security")?;
+    let dial_timeouts = resolved.clusters.iter().map(|own| own.dial_timeout);
+    let dial_timeouts = dial_timeouts.collect();
+    let flush_limits: Vec<_> = resolved
+        .clusters
+        .iter()
+        .map(|own| own.shutdown_timeout)
+        .collect();
+    let mut plans: Vec<_> = resolved.clusters.into_iter().map(|own| own.plan).collect();
+    let is_sent = resolved.telemetry.sends_metrics();
+    resolved.metrics.prepare(&mut plans, is_sent);
+    let metrics_listeners = resolved.metrics.bind()?;
+    let first = plans.first().map(|plan| plan.config.name.clone());
+    let cannot_spawn = |name: &str, error: &dyn std::fmt::Display| {
+        anyhow!("failed to spawn proxy, name={name}: failed to create Kafka client: {error}")
+    };
+    // Its port may be what other replicas have to know.
+    let grpc = listen_grpc(&resolved.grpc_addr)?;
+    let link = resolved.replicas.as_ref().map(|replicas| {
+        let linked = replicas.link(&grpc, tls_files.as_ref());
+        linked.context("replicas")
+    });
+    let link = link.transpose()?;
+    let opened = Clusters::open(resolved.default_cluster, plans, link.as_ref());
+    let mut clusters = opened.map_err(|error| match error.downcast_ref::<OpenError>() {
+        Some(refused) => cannot_spawn(&refused.name, refused),
+        None => error,
+    })?;
+    if !clusters.wait_for_any(dial_timeouts).await {
+        return Err(cannot_spawn(
+            &first.unwrap_or_default(),
+            &CLUSTER_UNREACHABLE,
+        ));
     }
-    if !resolved.unix_addr.is_empty() {
-        tracing::info!(component = "server", "Listening on {}", resolved.unix_addr);
-    }
-    signals.next().await;
-    tracing::info!(component = "server", "Signal received: draining");
-    proxies.refuse_work();
+    let access = tokens.access();
+    let mut telemetry = Telemetry::start(resolved.telemetry)?;
+    let bound = Bound {
+        tracing: telemetry.tracing(),
+        http_tls,
+        grpc_tls,
+        access: Arc::clone(&access),
+        grpc,
+        ..listen(&resolved.tcp_addr, &resolved.unix_addr)?
+    };
+    let mut front_ends = FrontEnds::start(bound, &clusters.proxies)?;
+    let counted = front_ends.counted();
+    let started = Metrics::start(
+        &resolved.metrics,
+        metrics_listeners,
+        metrics::of_clusters(&clusters, counted.drops),
+        counted.meters,
+        is_sent,
+    );
+    let mut metrics = started?;
+    telemetry.send_metrics(metrics.sources());
+
+    let has_failed = loop {
+        tokio::select! {
+            () = signals.next() => break false,
+            () = front_ends.failed() => break true,
+            () = metrics.failed() => break true,
+            () = watch.changed() => {}
+        }
+        reloading.run(&access, &front_ends);
+        watch.follow(reloading.files());
+    };
+    tracing::info!(component = "server", "Draining");
+    clusters.proxies.refuse_work();
     let (hurry, hurried) = tokio::sync::watch::channel(false);
     tokio::spawn(async move {
         signals.next().await;
@@ -146,84 +197,50 @@ async fn serve(resolved: Resolved) -> Result<()> {
         std::future::pending::<()>().await;
     });
     let mut stopping = tokio::task::JoinSet::new();
-    for own in running {
+    for (own, limit) in clusters.open.iter().cloned().zip(flush_limits) {
         let mut hurried = hurried.clone();
         stopping.spawn(async move {
             let skip = async {
                 let _ = hurried.wait_for(|hurried| *hurried).await;
             };
-            let (undelivered, ()) = tokio::join!(
-                own.cluster.flush(own.shutdown_timeout),
-                own.dispatcher.stop(skip)
-            );
-            if undelivered > 0 {
-                tracing::error!(
-                    component = "producer",
-                    "{undelivered} messages were not delivered"
-                );
-            }
+            tokio::join!(own.flush(limit), own.dispatcher.stop(skip));
         });
     }
-    while stopping.join_next().await.is_some() {}
-    let grpc_stopped = async {
-        if let Some(grpc) = grpc {
-            grpc.stop().await;
-        }
-    };
-    tokio::join!(server.stop(), grpc_stopped);
-    if !resolved.unix_addr.is_empty() {
-        let _ = std::fs::remove_file(&resolved.unix_addr);
-    }
+    stopping.join_all().await;
+    front_ends.stop().await;
+    metrics.stop().await;
+    telemetry.stop(TELEMETRY_LIMIT).await;
     tracing::info!(component = "server", "Bye");
+    if has_failed {
+        bail!("a listener has died");
+    }
     Ok(())
 }
 
-/// Waits until one of the clusters answers; the others may come later.
-async fn wait_for_any(clusters: Vec<(String, Duration, barnabas_engine::Producer)>) -> Result<()> {
-    let first = clusters.first().map(|(name, ..)| name.clone());
-    let mut asking = tokio::task::JoinSet::new();
-    for (name, limit, producer) in clusters {
-        asking.spawn(async move {
-            let asked = async {
-                while producer.topic_names().await.is_err() {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            };
-            let answer = tokio::time::timeout(limit, asked).await;
-            if answer.is_err() {
-                tracing::error!(component = "server", "cluster {name} does not answer");
-            }
-            answer.is_ok()
-        });
+fn listen_grpc(address: &str) -> Result<Vec<TcpListener>> {
+    if address.is_empty() {
+        return Ok(Vec::new());
     }
-    while let Some(answer) = asking.join_next().await {
-        if answer.unwrap_or(false) {
-            // Nobody waits for the others, but the log tells of them.
-            asking.detach_all();
-            return Ok(());
-        }
-    }
-    bail!(
-        "failed to spawn proxy, name={}: failed to create Kafka client: kafka: client has run out \
-         of available brokers to talk to (Is your cluster reachable?)",
-        first.unwrap_or_default()
-    )
+    let listener = gateway::bind(&go_address(address));
+    let listener = listener.context("failed to start gRPC server: failed to create listener")?;
+    Ok(vec![listener])
 }
 
-fn listen(tcp: &str, unix: &str) -> Result<Vec<Listener>> {
-    let mut listeners = Vec::new();
+fn listen(tcp: &str, unix: &str) -> Result<Bound> {
+    let mut bound = Bound::default();
     if !tcp.is_empty() {
-        let listener = gateway::bind(&go_address(tcp)).context(
+        let listener = gateway::bind(&go_address(tcp));
+        bound.http.push(listener.context(
             "failed to start TCP socket based HTTP API server: failed to create listener",
-        )?;
-        listeners.push(Listener::Tcp(listener));
+        )?);
     }
     if !unix.is_empty() {
-        listeners.push(Listener::Unix(unix_listener(Path::new(unix)).context(
+        let listener = BoundUnix::bind(Path::new(unix));
+        bound.unix = Some(listener.context(
             "failed to start Unix socket based HTTP API server: failed to create listener",
-        )?));
+        )?);
     }
-    Ok(listeners)
+    Ok(bound)
 }
 
 /// Go says every address without one.
@@ -232,14 +249,6 @@ fn go_address(address: &str) -> String {
         Some(port) => format!("0.0.0.0:{port}"),
         None => address.to_owned(),
     }
-}
-
-/// A stale socket is removed; everybody may connect.
-fn unix_listener(path: &Path) -> Result<std::os::unix::net::UnixListener> {
-    let _ = std::fs::remove_file(path);
-    let listener = std::os::unix::net::UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
-    Ok(listener)
 }
 
 /// The signals that end the old program.

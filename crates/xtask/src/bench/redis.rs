@@ -22,7 +22,7 @@ const PRODUCE: &str = "produce";
 const CONSUME: &str = "consume";
 
 pub(crate) fn run(effort: Effort, report: &mut Report) -> Result<()> {
-    let binary = build()?;
+    let binary = super::build()?;
     let kafka = Cluster::builder().for_benchmark().start()?;
     kafka.create_topic(PRODUCE, PARTITIONS)?;
     kafka.create_topic(CONSUME, PARTITIONS)?;
@@ -48,12 +48,6 @@ struct Bench {
     effort: Effort,
 }
 
-/// The release build of what is measured.
-fn build() -> Result<PathBuf> {
-    run::checked(run::cargo().args(["build", "--release", "--package", "barnabas-server"]))?;
-    Ok(run::root().join("target/release/barnabas"))
-}
-
 fn configuration(kafka: &Cluster) -> Result<PathBuf> {
     let path = run::root().join("target/bench");
     std::fs::create_dir_all(&path)?;
@@ -68,13 +62,13 @@ fn configuration(kafka: &Cluster) -> Result<PathBuf> {
 }
 
 /// A redis-server of our own.
-struct Reference {
+pub(super) struct Reference {
     _process: Process,
-    address: String,
+    pub(super) address: String,
 }
 
 impl Reference {
-    fn start() -> Result<Self> {
+    pub(super) fn start() -> Result<Self> {
         let program = tools::ensure_program("redis-server", "redis-server")?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?
             .local_addr()?
@@ -331,19 +325,31 @@ fn produce_with(clients: &mut [Client], push: &[u8], each: usize) -> Result<()> 
 
 /// Requests per second of the real redis-benchmark.
 fn redis_benchmark(address: &str, pipeline: usize, count: usize) -> Result<f64> {
+    Ok(push_with_benchmark(address, "topics:produce", pipeline, count)?.0)
+}
+
+/// Messages per second that 50 connections push, and the 99th percentile of
+/// what a lot of `pipeline` takes, in milliseconds.
+pub(super) fn push_with_benchmark(
+    address: &str,
+    key: &str,
+    pipeline: usize,
+    count: usize,
+) -> Result<(f64, f64)> {
     let program = tools::ensure_program("redis-benchmark", "redis-tools")?;
     let (host, port) = address.rsplit_once(':').context("no port")?;
     let payload = String::from_utf8_lossy(&PAYLOAD).into_owned();
     let output = Command::new(program)
         .args(["-h", host, "-p", port, "-c", "50", "--csv"])
         .args(["-P", &pipeline.to_string(), "-n", &count.to_string()])
-        .args(["RPUSHX", "topics:produce", &payload])
+        .args(["RPUSHX", key, &payload])
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    text.lines()
-        .last()
-        .and_then(|line| line.split("\",\"").nth(1))
-        .and_then(|rate| rate.parse().ok())
+    // "test","rps","avg_latency_ms","min","p50","p95","p99","max"
+    let line = text.lines().last().unwrap_or_default();
+    let number = |index| line.split("\",\"").nth(index)?.parse().ok();
+    number(1)
+        .zip(number(6))
         .with_context(|| format!("redis-benchmark said: {text}"))
 }
 

@@ -93,24 +93,34 @@ impl Report {
         Ok(())
     }
 
+    /// Puts the result into the page in the docs, in the place of the last one
+    /// of this name.
     pub(crate) fn write_docs(&self) -> Result<()> {
         let path = run::root().join("docs/benchmarks.md");
-        let page = format!(
-            "# Measurements\n\n\
-             The last result of `cargo xtask bench {name} --write-docs`, which wrote this page.\n\
-             Everything runs on one machine, in turn in one run: the gateway, a real Kafka\n\
-             broker behind it, the reference, and the load. Absolute figures are those of that\n\
-             machine and hour; what counts are the ratios (medians of the rounds) and the\n\
-             processor time per message.\n\n\
-             Machine: {machine}.\n\n{table}\n\
-             To repeat it: `cargo xtask bench {name}` (about five minutes; `--quick` for a\n\
-             glance). The figures of each round are in `target/bench/{name}.json`.\n",
-            name = self.name,
-            machine = machine(),
-            table = self.table()
-        );
-        std::fs::write(&path, page).with_context(|| path.display().to_string())
+        let page = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let heading = format!("{SECTION}`cargo xtask bench {}`\n", self.name);
+        let section = format!("{heading}\nMachine: {}.\n\n{}", machine(), self.table());
+        std::fs::write(&path, with_section(&page, &heading, &section))
+            .with_context(|| path.display().to_string())
     }
+}
+
+/// What begins a section of the page.
+const SECTION: &str = "\n## ";
+
+/// The page with this section in the place of the one with its heading, or at
+/// its end.
+fn with_section(page: &str, heading: &str, section: &str) -> String {
+    let Some(start) = page.find(heading) else {
+        return format!("{page}{section}");
+    };
+    let (before, old) = page.split_at(start);
+    let end = old
+        .get(heading.len()..)
+        .and_then(|rest| rest.find(SECTION))
+        .map_or(old.len(), |end| end + heading.len());
+    let after = old.get(end..).unwrap_or_default();
+    format!("{before}{section}{after}")
 }
 
 /// The machine in one line.
@@ -134,4 +144,20 @@ fn machine() -> String {
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_section;
+
+    #[test]
+    fn a_result_takes_the_place_of_its_last_one() {
+        let page = with_section("# All\n", "\n## a\n", "\n## a\n\n1\n");
+        let page = with_section(&page, "\n## b\n", "\n## b\n\n2\n");
+        assert_eq!(page, "# All\n\n## a\n\n1\n\n## b\n\n2\n");
+        let page = with_section(&page, "\n## a\n", "\n## a\n\n3\n");
+        assert_eq!(page, "# All\n\n## a\n\n3\n\n## b\n\n2\n");
+        let page = with_section(&page, "\n## b\n", "\n## b\n\n4\n");
+        assert_eq!(page, "# All\n\n## a\n\n3\n\n## b\n\n4\n");
+    }
 }

@@ -3,6 +3,7 @@
 Arguments: folder of the generated code, address, topic, group. Prints what it sees.
 """
 
+import queue
 import sys
 
 stubs, address, topic, group = sys.argv[1:]
@@ -11,6 +12,8 @@ sys.path.insert(0, stubs)
 import grpc
 import kafkapixy_pb2 as pb
 import kafkapixy_pb2_grpc as pb_grpc
+from barnabas.v1 import gateway_pb2 as v1
+from barnabas.v1 import gateway_pb2_grpc as v1_grpc
 
 channel = grpc.insecure_channel(address)
 grpc.channel_ready_future(channel).result(timeout=20)
@@ -68,3 +71,48 @@ waiting = pixy.ConsumeNAck.future(pb.ConsNAckRq(topic=topic, group=group, auto_a
 waiting.cancel()
 print("sync", pixy.Produce(pb.ProdRq(topic=topic, message=b"four")).offset)
 consume(auto_ack=True)
+
+gateway = v1_grpc.GatewayStub(channel)
+headers = [v1.Header(name="h", value=b"\x00")]
+records = [
+    v1.Record(number=1, topic=topic, key=b"key", value=b"five", headers=headers),
+    v1.Record(number=2, topic=topic),
+    v1.Record(number=3, topic=topic, partition=7, value=b"nowhere"),
+]
+results = {}
+for frame in gateway.Produce(iter([v1.ProduceRequest(records=records)])):
+    for result in frame.results:
+        results[result.number] = result
+for number, result in sorted(results.items()):
+    if result.HasField("error"):
+        print("result", number, "error", result.error.code)
+    else:
+        print("result", number, result.partition, result.offset)
+
+# What is put into the queue goes up; nothing ends the stream.
+up = queue.Queue()
+up.put(
+    v1.ConsumeRequest(
+        start=v1.ConsumeStart(
+            topic=topic, group=group, ack_mode=v1.ACK_MODE_EXPLICIT, window=10
+        )
+    )
+)
+count = 0
+stream = gateway.Consume(iter(up.get, None))
+for frame in stream:
+    for message in frame.messages:
+        key = message.key if message.HasField("key") else None
+        value = message.value if message.HasField("value") else None
+        headers = [(header.name, header.value) for header in message.headers]
+        print("streamed", message.offset, key, value, headers)
+        count += 1
+    positions = [v1.Position(partition=m.partition, offset=m.offset) for m in frame.messages]
+    if count == 2 and positions:
+        positions.append(v1.Position(partition=0, offset=99))
+    if positions:
+        up.put(v1.ConsumeRequest(acks=v1.ConsumeAcks(positions=positions)))
+    for refused in frame.refused:
+        print("refused", refused.position.offset, refused.error.code, refused.error.text)
+        up.put(None)
+print("end")

@@ -8,16 +8,17 @@ mod java;
 mod node;
 mod python;
 mod redis_rs;
+mod redis_rs_streams;
 mod redis_tools;
 mod ruby;
 
 use crate::support::{Gateway, eventually, new_topic};
 use barnabas_redis::{Config, Secret};
-use barnabas_testkit::{Process, shared, topic_name};
+use barnabas_testkit::{Process, shared, tools, topic_name};
 use std::fmt::Write as _;
-use std::io::{Read as _, Seek as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -34,6 +35,15 @@ static GATEWAY: LazyLock<Gateway> = LazyLock::new(|| {
     };
     Gateway::with(shared(), config, |_| {})
 });
+
+/// One with groups for streams.
+fn gateway_with_streams() -> Gateway {
+    let config = Config {
+        password: Some(Secret::new(PASSWORD.to_owned())),
+        ..Config::default()
+    };
+    Gateway::with_streams(shared(), config)
+}
 
 /// One client's conversation.
 struct Conversation {
@@ -121,38 +131,75 @@ fn converse(client: &str, mut program: Command, protocol: u8) {
     conversation.check_kafka();
 }
 
+/// Section 13.3 and acceptance 12: a stream is a stream. A program prints the
+/// same on Redis and on Barnabas.
+fn stream_of_orders(protocol: u8, program: impl Fn() -> Command) {
+    let name = topic_name("orders");
+    let work = |port: u16| {
+        let mut command = program();
+        command
+            .args(["127.0.0.1", &port.to_string(), PASSWORD])
+            .args([&name, &format!("topics:{name}"), &protocol.to_string()]);
+        output(command)
+    };
+    let gateway = gateway_with_streams();
+    let on_barnabas = work(gateway.address().port());
+    let (_redis, port) = redis_server();
+    let on_redis = work(port);
+    assert_eq!(on_barnabas, on_redis);
+    assert_eq!(
+        on_redis,
+        "created True\n\
+         error BUSYGROUP Consumer Group name already exists\n\
+         length 12 stream\n\
+         got order-0 order-1 order-2 order-3 order-4 order-5 order-6 order-7\n\
+         fields customer-0 north\n\
+         acked 3\nacked 1\n\
+         pending order-2 order-3 order-5 order-7\n\
+         behind order-5 order-7\n\
+         acked 4\n\
+         got order-8 order-9 order-10 order-11\n\
+         acked 1\nacked 1\nacked 1\nacked 1\n\
+         nothing []\n\
+         pending \n\
+         group 1 0 0\n\
+         deleted 0\ndestroyed True\ndestroyed False\n"
+    );
+}
+
+/// A redis-server that answers, and its port.
+fn redis_server() -> (Process, u16) {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let mut command = program("redis-server", "redis-server");
+    command
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(["--save", "", "--appendonly", "no"])
+        .args(["--requirepass", PASSWORD])
+        .stdout(Stdio::null());
+    let process = Process::spawn(command).unwrap();
+    eventually("redis-server listens", || {
+        TcpStream::connect(("127.0.0.1", port)).ok()
+    });
+    (process, port)
+}
+
 /// What a command prints; it must succeed, and come to an end.
 fn output(command: Command) -> String {
     output_of(command, "")
 }
 
 /// What a command prints that reads `input`.
-fn output_of(mut command: Command, input: &str) -> String {
-    let shown = format!("{command:?}");
-    // Files, because nobody reads or writes pipes while this thread waits.
-    let mut stdin = tempfile::tempfile().unwrap();
-    stdin.write_all(input.as_bytes()).unwrap();
-    stdin.rewind().unwrap();
-    let mut streams = [(); 2].map(|()| tempfile::tempfile().unwrap());
-    command
-        .stdin(stdin)
-        .stdout(streams[0].try_clone().unwrap())
-        .stderr(streams[1].try_clone().unwrap());
-    let ended = Process::spawn(command).unwrap().wait(LIMIT);
-    let [stdout, stderr] = streams.each_mut().map(|stream| {
-        let mut text = Vec::new();
-        stream.rewind().unwrap();
-        stream.read_to_end(&mut text).unwrap();
-        String::from_utf8_lossy(&text).into_owned()
-    });
-    let has_succeeded = ended.as_ref().is_ok_and(ExitStatus::success);
-    assert!(has_succeeded, "{shown}: {ended:?}\n{stdout}\n{stderr}");
-    stdout
+fn output_of(command: Command, input: &str) -> String {
+    tools::output(command, input, LIMIT).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A program that the machine must have.
 fn program(name: &str, package: &str) -> Command {
-    Command::new(barnabas_testkit::tools::ensure_program(name, package).unwrap())
+    Command::new(tools::ensure_program(name, package).unwrap())
 }
 
 fn sources(language: &str) -> PathBuf {

@@ -1,9 +1,10 @@
 //! ioredis and node-redis, old and new, from npm.
 
-use super::{converse, install, output, program};
+use super::{converse, install, output, program, stream_of_orders};
 use std::process::Command;
 
-fn run(library: &str, major: u8, protocol: u8) {
+/// A program in the folder of those that are installed.
+fn node(name: &str, major: u8) -> Command {
     let folder = install("node", |folder| {
         let mut npm = program("npm", "npm");
         npm.args(["ci", "--no-audit", "--no-fund"])
@@ -12,9 +13,13 @@ fn run(library: &str, major: u8, protocol: u8) {
     });
     let mut command: Command = program("node", "nodejs");
     command
-        .arg(folder.join(format!("{library}.js")))
+        .arg(folder.join(format!("{name}.js")))
         .arg(major.to_string());
-    converse(library, command, protocol);
+    command
+}
+
+fn run(library: &str, major: u8, protocol: u8) {
+    converse(library, node(library, major), protocol);
 }
 
 #[test]
@@ -45,4 +50,14 @@ fn node_redis_6_resp2() {
 #[test]
 fn node_redis_6_resp3() {
     run("node-redis", 6, 3);
+}
+
+#[test]
+fn a_stream_program_runs_unchanged_on_redis_and_on_barnabas_ioredis_5() {
+    stream_of_orders(2, || node("orders", 5));
+}
+
+#[test]
+fn a_stream_program_runs_unchanged_on_redis_and_on_barnabas_ioredis_6() {
+    stream_of_orders(3, || node("orders", 6));
 }

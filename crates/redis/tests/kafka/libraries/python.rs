@@ -1,12 +1,14 @@
 //! redis-py, old and new, from PyPI.
 
-use super::{Conversation, PASSWORD, converse, install, output, program, sources};
+use super::{
+    Conversation, PASSWORD, converse, install, output, program, redis_server, sources,
+    stream_of_orders,
+};
 use crate::support::Gateway;
 use barnabas_redis::{Config, ReplyForm, Secret};
-use barnabas_testkit::{Process, shared};
-use std::net::{TcpListener, TcpStream};
+use barnabas_testkit::shared;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// A Python that has one major version of redis-py.
 fn python(major: u8) -> PathBuf {
@@ -92,22 +94,20 @@ fn a_queue_program_runs_unchanged_on_redis_and_on_barnabas() {
     conversation.check_committed(40);
 }
 
-/// A redis-server that answers, and its port.
-fn redis_server() -> (Process, u16) {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let mut command = program("redis-server", "redis-server");
-    command
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--save", "", "--appendonly", "no"])
-        .args(["--requirepass", PASSWORD])
-        .stdout(Stdio::null());
-    let process = Process::spawn(command).unwrap();
-    crate::support::eventually("redis-server listens", || {
-        TcpStream::connect(("127.0.0.1", port)).ok()
+fn orders(major: u8, protocol: u8) {
+    stream_of_orders(protocol, || {
+        let mut command = Command::new(python(major));
+        command.arg(sources("python").join("streams.py"));
+        command
     });
-    (process, port)
+}
+
+#[test]
+fn a_stream_program_runs_unchanged_on_redis_and_on_barnabas_redis_py_5() {
+    orders(5, 2);
+}
+
+#[test]
+fn a_stream_program_runs_unchanged_on_redis_and_on_barnabas_redis_py_8() {
+    orders(8, 3);
 }

@@ -1,0 +1,130 @@
+//! Commits of what has been acknowledged (contract, section 6).
+
+use super::Driver;
+use super::set_offsets::Found;
+use crate::acks::Snapshot;
+use crate::error::{ErrorCode, KafkaError};
+use crate::native::{Event, Partitions};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A commit that is under way.
+pub(super) enum Committing {
+    /// What has been acknowledged, and how often partitions had been given up
+    /// when it was sent.
+    Acks(Vec<(Arc<str>, i32, Snapshot)>, u64),
+    /// Positions that somebody sets.
+    Setting(Found),
+}
+
+impl Driver {
+    pub(super) fn commit_if_due(&mut self) {
+        let now = Instant::now();
+        if self.committing.is_none()
+            && self.commit_after <= now
+            && now.duration_since(self.last_commit) >= self.group.config().commit_interval
+        {
+            self.last_commit = now;
+            self.commit();
+        }
+    }
+
+    /// Sends a commit of everything that has changed.
+    pub(super) fn commit(&mut self) {
+        let mut parts = Vec::new();
+        {
+            let mut state = self.group.state();
+            for (topic, found) in &mut state.topics {
+                for partition in found.partitions.values_mut() {
+                    partition.see_end();
+                    if let Some(snapshot) = partition.unsaved() {
+                        parts.push((Arc::clone(topic), partition.id(), snapshot));
+                    }
+                }
+            }
+        }
+        if parts.is_empty() {
+            return;
+        }
+        let mut list = Partitions::new();
+        for (topic, partition, snapshot) in &parts {
+            list.add_with_metadata(topic, *partition, snapshot.offset, &snapshot.metadata);
+        }
+        match self.client.commit_to(Some(&list), &self.events) {
+            0 => self.committing = Some(Committing::Acks(parts, self.releases)),
+            code => self.commit_has_failed(KafkaError::from_raw(code), self.releases),
+        }
+    }
+
+    pub(super) fn finish_commit(&mut self, event: &Event) {
+        let Some(committing) = self.committing.take() else {
+            return;
+        };
+        let error = KafkaError::from_raw(event.error());
+        let results: HashMap<(String, i32), i32> = event
+            .partitions()
+            .positions()
+            .map(|result| ((result.topic, result.partition), result.error))
+            .collect();
+        let first_failure = std::iter::once(event.error())
+            .chain(results.values().copied())
+            .find(|code| *code != 0)
+            .map(KafkaError::from_raw);
+        match committing {
+            Committing::Setting(found) => {
+                self.finish_setting(found, first_failure.map_or(Ok(()), Err));
+            }
+            Committing::Acks(parts, releases) => {
+                if error.number() == 0 {
+                    self.is_lost = false;
+                    self.stale_commits = 0;
+                    self.save(parts, &results);
+                }
+                if let Some(error) = first_failure {
+                    self.commit_has_failed(error, releases);
+                }
+            }
+        }
+        self.commit_setting();
+    }
+
+    /// Notes what Kafka has stored.
+    fn save(&self, parts: Vec<(Arc<str>, i32, Snapshot)>, results: &HashMap<(String, i32), i32>) {
+        let mut state = self.group.state();
+        for (topic, partition, snapshot) in parts {
+            let result = results.get(&(topic.to_string(), partition));
+            if result.is_none_or(|code| *code == 0)
+                && let Some(found) = state
+                    .topics
+                    .get_mut(&topic)
+                    .and_then(|found| found.partitions.get_mut(&partition))
+            {
+                found.tracker().save(snapshot);
+            }
+        }
+    }
+
+    fn commit_has_failed(&mut self, error: KafkaError, releases: u64) {
+        // What is said of partitions that were given up since says nothing about
+        // those that have come.
+        if releases == self.releases {
+            // A commit that crosses the group's next generation is refused,
+            // though the member is in that, too, and owns what it did. The one
+            // after it names the new generation: it was sent when this answer
+            // had come.
+            if error.is(ErrorCode::IllegalGeneration) {
+                self.stale_commits += 1;
+            }
+            // The coordinator knows a younger member in this one's place.
+            self.is_lost |= self.stale_commits > 1
+                || error.is(ErrorCode::UnknownMemberId)
+                || error.is(ErrorCode::FencedInstanceId);
+        }
+        let text = format!("commit failed, it is tried again: {error}");
+        if self.news.is_worth_a_line(&text) {
+            tracing::warn!(component = self.component(), "{text}");
+        }
+        self.commit_after = Instant::now() + self.group.config().retry_backoff;
+    }
+}

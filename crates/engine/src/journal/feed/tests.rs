@@ -1,0 +1,116 @@
+//! Errors that Kafka is made to answer with.
+
+use super::*;
+use crate::cluster::Cluster;
+use crate::journal::{Journal, JournalOptions, JournalRecord};
+use crate::producer::Record;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext as Context;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use std::time::Instant;
+
+async fn write(journal: &Journal, range: Range<u32>) {
+    for number in range {
+        let value = number.to_le_bytes();
+        let record = JournalRecord {
+            topic: "t",
+            record: Record {
+                key: None,
+                value: Some(&value),
+            },
+            headers: &[],
+            timestamp: 1,
+            partition: Some(0),
+            lane: None,
+        };
+        let appended = journal.append(std::iter::once(record)).await.unwrap();
+        appended.synced().await.unwrap();
+    }
+}
+
+/// What the mock has of the topic, up to `count` different values.
+fn read(servers: &str, count: usize) -> BTreeSet<u32> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("group.id", "reader")
+        .create()
+        .unwrap();
+    let mut assignment = TopicPartitionList::new();
+    assignment
+        .add_partition_offset("t", 0, Offset::Beginning)
+        .unwrap();
+    consumer.assign(&assignment).unwrap();
+    let mut found = BTreeSet::new();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while found.len() < count && Instant::now() < deadline {
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+            let value = message.payload().unwrap().try_into().unwrap();
+            found.insert(u32::from_le_bytes(value));
+        }
+    }
+    found
+}
+
+/// A mock with the topic, and a journal that is fed to it.
+fn start_all(folder: &std::path::Path) -> (MockCluster<'static, Context>, Cluster, Journal) {
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic("t", 1, 1).unwrap();
+    let mut config = ClusterConfig::default();
+    config
+        .common
+        .set("bootstrap.servers", mock.bootstrap_servers());
+    let cluster = Cluster::open(config).unwrap();
+    let journal = Journal::open(JournalOptions::new(folder)).unwrap();
+    journal.feed(&cluster).unwrap();
+    (mock, cluster, journal)
+}
+
+async fn drained(journal: &Journal) {
+    let drained = tokio::time::timeout(Duration::from_secs(60), journal.drained()).await;
+    assert!(drained.is_ok(), "{:?}", journal.statistics());
+}
+
+/// Errors that librdkafka gives records up for, though another attempt
+/// would do: none is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_that_pass_lose_nothing() {
+    use RDKafkaRespErr::{
+        RD_KAFKA_RESP_ERR_INVALID_REQUIRED_ACKS as INVALID_ACKS,
+        RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR as STORAGE, RD_KAFKA_RESP_ERR_UNKNOWN as UNKNOWN,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, _cluster, journal) = start_all(folder.path());
+    write(&journal, 0..20).await;
+    mock.request_errors(
+        RDKafkaApiKey::Produce,
+        &[UNKNOWN, INVALID_ACKS, STORAGE, UNKNOWN],
+    );
+    write(&journal, 20..100).await;
+    drained(&journal).await;
+    assert_eq!(journal.statistics().refused, 0);
+    assert_eq!(journal.statistics().delivered, 100);
+    let found = read(&mock.bootstrap_servers(), 100);
+    assert_eq!(found, (0..100).collect());
+}
+
+/// What makes librdkafka's producer give up for ever (KIP-360): another
+/// one sends what is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_fails_for_good_is_replaced() {
+    use RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER as OUT_OF_ORDER;
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, _cluster, journal) = start_all(folder.path());
+    write(&journal, 0..20).await;
+    drained(&journal).await;
+    mock.request_errors(RDKafkaApiKey::Produce, &[OUT_OF_ORDER]);
+    write(&journal, 20..100).await;
+    drained(&journal).await;
+    let statistics = journal.statistics();
+    assert_eq!((statistics.delivered, statistics.refused), (100, 0));
+    assert_eq!(statistics.producers_failed, 1);
+    // What was on its way may be there twice.
+    let found = read(&mock.bootstrap_servers(), 100);
+    assert_eq!(found, (0..100).collect());
+}

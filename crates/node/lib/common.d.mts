@@ -1,0 +1,4 @@
+import * as common from './common.js';
+
+export * from './common.js';
+export default common;

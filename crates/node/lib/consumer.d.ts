@@ -1,0 +1,4 @@
+import OffsetDirectory = require('./offsetdirectory');
+
+export { Consumer } from './types';
+export { OffsetDirectory };

@@ -1,0 +1,3 @@
+import OffsetDirectory from './offsetdirectory.js';
+
+export default OffsetDirectory;

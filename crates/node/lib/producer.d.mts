@@ -1,0 +1,4 @@
+import * as producer from './producer.js';
+
+export * from './producer.js';
+export default producer;

@@ -1,0 +1,4 @@
+import producer from './producer.js';
+
+export const { Producer } = producer;
+export default producer;

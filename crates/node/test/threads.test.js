@@ -1,0 +1,172 @@
+'use strict';
+
+// Workers, processes, and what is left of stopped clients (contract: B15).
+
+const assert = require('node:assert/strict');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const test = require('node:test');
+const { once } = require('node:events');
+const { Worker } = require('node:worker_threads');
+const { Producer } = require('..');
+const { broker, newTopic, read } = require('./support/kafka');
+const { HEAD, program, run } = require('./support/programs');
+const { eventually, quiet } = require('./support/eventually');
+
+/** A worker that runs a program text; `data` is its `workerData`. */
+function worker(text, data) {
+  const head = `${HEAD} const { parentPort, workerData } = require('node:worker_threads');`;
+  return new Worker(head + text, { eval: true, workerData: data });
+}
+
+const PRODUCE = `
+  const producer = new kafka.Producer({ broker, logger: quiet, queue_buffering_max_ms: 5 });
+  const messages = Array.from({ length: 500 }, (_, i) => workerData.name + '.' + i);
+  producer.produce(workerData.topic, 0, messages).then(async () => {
+    await producer.stop();
+    parentPort.postMessage('done');
+  });
+`;
+
+test('workers and the main thread produce at the same time', async () => {
+  const topic = await newTopic(1);
+  const names = ['a', 'b', 'c'];
+  const workers = names.map((name) => worker(PRODUCE, { name, topic }));
+  const ended = workers.map((one) => once(one, 'exit'));
+  const producer = new Producer({ broker, logger: quiet });
+  producer.send(topic, 0, Array.from({ length: 500 }, (_, i) => `main.${i}`));
+  await producer.stop();
+  for (const [code] of await Promise.all(ended)) {
+    assert.equal(code, 0);
+  }
+  const records = await read(topic);
+  assert.equal(records.length, 2000);
+  for (const name of [...names, 'main']) {
+    const own = records.map(({ value }) => value).filter((value) => value.startsWith(`${name}.`));
+    assert.deepEqual(own, Array.from({ length: 500 }, (_, i) => `${name}.${i}`));
+  }
+});
+
+/** The names of this process's threads that belong to librdkafka or to us. */
+function threads() {
+  return fs
+    .readdirSync('/proc/self/task')
+    .map((task) => {
+      try {
+        return fs.readFileSync(`/proc/self/task/${task}/comm`, 'utf8').trim();
+      } catch {
+        return ''; // It has just ended.
+      }
+    })
+    .filter((name) => /^(rdk:|direct)/.test(name));
+}
+
+test('a worker that is terminated takes its threads with it', async () => {
+  await eventually('quiet after the other tests', () => threads().length === 0);
+  const one = worker(
+    `
+    const producers = [1, 2, 3].map(() => new kafka.Producer({ broker: '127.0.0.1:1', logger: quiet }));
+    for (const producer of producers) {
+      producer.send('t', 0, Array(1000).fill('x'));
+      producer.produce('t', 0, ['y']).catch(() => {});
+    }
+    parentPort.postMessage('ready');
+    `,
+  );
+  await once(one, 'message');
+  assert.ok(threads().length >= 6, threads().join());
+  const began = Date.now();
+  await one.terminate();
+  assert.ok(Date.now() - began < 2000, `${Date.now() - began} ms`);
+  assert.deepEqual(threads(), []);
+});
+
+test('a program may end in the middle of everything', async () => {
+  for (let round = 0; round < 5; round++) {
+    const ended = await program(`
+      const producer = new kafka.Producer({ broker, logger: quiet });
+      producer.send('ending', 0, Array(10000).fill('x'));
+      producer.produce('ending', 0, Array(10000).fill('x')).catch(() => {});
+      setTimeout(() => process.exit(7), ${round * 10});
+    `);
+    assert.deepEqual([ended.code, ended.signal], [7, null], ended.stderr);
+  }
+});
+
+test('workers of a cluster produce', async () => {
+  const topic = await newTopic(1);
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'barnabas-cluster-'));
+  const file = path.join(folder, 'program.js');
+  fs.writeFileSync(
+    file,
+    `${HEAD}
+    const cluster = require('node:cluster');
+    if (cluster.isPrimary) {
+      const own = new kafka.Producer({ broker, logger: quiet });
+      own.send('${topic}', 0, ['primary']);
+      for (let i = 0; i < 3; i++) cluster.fork();
+      let ended = 0;
+      cluster.on('exit', (one, code) => {
+        if (code !== 0) process.exit(1);
+        if (++ended === 3) own.stop();
+      });
+    } else {
+      const producer = new kafka.Producer({ broker, logger: quiet });
+      producer.send('${topic}', 0, ['worker']);
+      producer.stop().then(() => process.disconnect());
+    }
+    `,
+  );
+  const ended = await run(process.execPath, [file]);
+  assert.deepEqual([ended.code, ended.signal], [0, null], ended.stderr);
+  const records = await read(topic);
+  assert.deepEqual(records.map(({ value }) => value).sort(), ['primary', 'worker', 'worker', 'worker']);
+  fs.rmSync(folder, { recursive: true });
+});
+
+test('a hundred producers leave nothing behind', async () => {
+  const topic = await newTopic(1);
+  const ended = await program(
+    `
+    const fs = require('node:fs');
+    const count = (folder) => fs.readdirSync('/proc/self/' + folder).length;
+    const closed = async () => {
+      // A client is closed beside the event loop.
+      const names = () => fs.readdirSync('/proc/self/task').map((task) => {
+        try { return fs.readFileSync('/proc/self/task/' + task + '/comm', 'utf8'); } catch { return ''; }
+      });
+      while (names().some((name) => /^(rdk:|direct)/.test(name))) {
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+    };
+    async function cycles(number) {
+      for (let i = 0; i < number; i++) {
+        const producer = new kafka.Producer({ broker, logger: quiet, queue_buffering_max_ms: 1, stats_callback() {} });
+        producer.send('${topic}', 0, ['x', 'y']);
+        await producer.produce('${topic}', 0, ['z']);
+        await producer.stop();
+      }
+      await closed();
+      gc();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      gc();
+      return { threads: count('task'), files: count('fd'), memory: process.memoryUsage.rss() };
+    }
+    (async () => {
+      // Allocators and compilers keep what the first rounds have taken.
+      await cycles(30);
+      const before = await cycles(20);
+      const after = await cycles(100);
+      console.log(JSON.stringify({ before, after }));
+    })();
+    `,
+    '--expose-gc',
+  );
+  assert.equal(ended.code, 0, ended.stderr);
+  const { before, after } = JSON.parse(ended.stdout);
+  assert.equal(after.threads, before.threads);
+  assert.equal(after.files, before.files);
+  const grown = (after.memory - before.memory) / 1e6;
+  assert.ok(grown < 5, `${grown} MB`);
+});

@@ -1,0 +1,241 @@
+//! The promises, and what breaks them.
+
+use super::{Book, Delivery, Durability, Group, Ledger, Place, Value, by_value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+/// Examples of each finding.
+const EXAMPLES: usize = 5;
+
+/// What holds under a scenario's fault.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Promises {
+    /// A gateway was killed: what its checkpoint does not name is sent again.
+    pub(crate) journal_may_repeat: bool,
+    /// Owners of partitions or the group's coordinator were lost: what was
+    /// acknowledged and not committed before, and until everybody has found
+    /// back, may come again.
+    pub(crate) acked_may_return: bool,
+    /// Records of one key may be sent by another way than those before: Kafka
+    /// has refused, or the topic is another one.
+    pub(crate) order_may_break: bool,
+    /// What is not acknowledged for so long is delivered again.
+    pub(crate) ack_timeout: Duration,
+}
+
+/// The result of a check.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// What is wrong; empty if all promises were kept.
+    pub(crate) broken: Vec<String>,
+    /// Records that a producer was told yes for.
+    pub(crate) accepted: usize,
+    pub(crate) refused: u64,
+    pub(crate) unknown: u64,
+    /// Deliveries in all groups.
+    pub(crate) delivered: usize,
+    pub(crate) acked: usize,
+    /// Left unacknowledged on purpose.
+    pub(crate) left: u64,
+    /// Came again after their acknowledgement, within the bound.
+    pub(crate) again: usize,
+    /// Are in Kafka more than once, within the bound.
+    pub(crate) repeated: usize,
+}
+
+impl Findings {
+    fn add(&mut self, what: &str, examples: &[String]) {
+        if examples.is_empty() {
+            return;
+        }
+        let mut text = format!("{} {what}:", examples.len());
+        for example in examples.iter().take(EXAMPLES) {
+            // Writing to a String does not fail.
+            let _ = write!(text, " {example};");
+        }
+        self.broken.push(text);
+    }
+}
+
+impl Ledger {
+    /// Compares what clients were told with what Kafka has.
+    pub(crate) fn check(&self, log: &[Place], promises: Promises) -> Findings {
+        let missing = self.missing(log);
+        let open: Vec<(String, Vec<Place>)> = self
+            .groups()
+            .into_iter()
+            .map(|group| (group.clone(), self.open(&group, log)))
+            .collect();
+        let book = self.book();
+        let mut findings = Findings {
+            accepted: book.accepted.len(),
+            refused: book.refused.values().sum(),
+            unknown: book.unknown.values().sum(),
+            ..Findings::default()
+        };
+        let there: BTreeSet<&Place> = log.iter().collect();
+        let missing: Vec<String> = missing.iter().map(Value::text).collect();
+        findings.add("accepted messages are not in Kafka", &missing);
+        repetitions(&book, log, promises, &mut findings);
+        if !promises.order_may_break {
+            order_in_kafka(&book, log, &mut findings);
+        }
+        for (name, open) in &open {
+            let shown = |place: &Place| format!("{name} {}", shown(place));
+            let Some(group) = book.groups.get(name) else {
+                continue;
+            };
+            let (seen, unseen): (Vec<&Place>, Vec<&Place>) = open
+                .iter()
+                .partition(|place| group.stories.contains_key(*place));
+            let unseen: Vec<String> = unseen.into_iter().map(shown).collect();
+            findings.add("records were never delivered", &unseen);
+            let seen: Vec<String> = seen.into_iter().map(shown).collect();
+            findings.add("unacknowledged records did not come again", &seen);
+        }
+        for (name, group) in &book.groups {
+            let stories = group.stories.values();
+            findings.delivered += stories.map(|story| story.deliveries.len()).sum::<usize>();
+            let stories = group.stories.values();
+            findings.acked += stories.filter(|story| story.acked.is_some()).count();
+            findings.left += group.left;
+            returns(name, group, &book, promises, &mut findings);
+            if !promises.order_may_break {
+                order_of_deliveries(name, group, &there, &mut findings);
+            }
+        }
+        findings
+    }
+}
+
+/// Each record is there once, but for what a killed gateway's journal repeats.
+fn repetitions(book: &Book, log: &[Place], promises: Promises, findings: &mut Findings) {
+    let mut twice = Vec::new();
+    for (value, places) in by_value(log) {
+        let count = places.len();
+        if count < 2 {
+            continue;
+        }
+        let writer = Value::parse(value).map(|value| value.writer);
+        let durability = writer.and_then(|writer| book.durabilities.get(&writer).copied());
+        if promises.journal_may_repeat && durability == Some(Durability::Journal) {
+            findings.repeated += count - 1;
+        } else {
+            twice.push(format!("{value} {count} times"));
+        }
+    }
+    twice.sort();
+    findings.add("records are in Kafka more than once", &twice);
+}
+
+/// Records of one key, accepted one after the other, first stand in this order
+/// in their partition. What came by different journals has no order.
+fn order_in_kafka(book: &Book, log: &[Place], findings: &mut Findings) {
+    let places = by_value(log);
+    let mut last: BTreeMap<(&str, Option<usize>, i32), (i64, u64)> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    // Ascending by writer, key and number.
+    for (value, accepted) in &book.accepted {
+        if !book.counts(accepted) {
+            continue;
+        }
+        let text = value.text();
+        let found = places.get(text.as_str()).into_iter().flatten();
+        let Some(first) = found.min_by_key(|place| (place.partition, place.offset)) else {
+            continue;
+        };
+        let domain = (value.key.as_str(), accepted.gateway, first.partition);
+        if let Some((offset, number)) = last.insert(domain, (first.offset, value.number))
+            && first.offset < offset
+        {
+            wrong.push(format!(
+                "{text} is at {} before {number} at {offset}",
+                first.offset
+            ));
+        }
+    }
+    findings.add("records stand before earlier ones of their key", &wrong);
+}
+
+/// What was acknowledged does not come again, beyond the bound.
+fn returns(name: &str, group: &Group, book: &Book, promises: Promises, findings: &mut Findings) {
+    let mut wrong = Vec::new();
+    let stories = group.stories.iter();
+    for (place, story) in stories.filter(|(place, _)| book.has_place(place)) {
+        let Some(acked) = story.acked else {
+            continue;
+        };
+        let before = story.deliveries.iter().filter(|one| one.came <= acked);
+        // A late acknowledgement crosses the delivery that its lateness causes.
+        let is_late = before
+            .map(|one| one.asked)
+            .max()
+            .is_some_and(|asked| acked.duration_since(asked) >= promises.ack_timeout);
+        let again: Vec<&Delivery> = story
+            .deliveries
+            .iter()
+            .filter(|one| one.asked > acked && one.came > acked)
+            .collect();
+        if again.is_empty() || is_late {
+            continue;
+        }
+        let is_safe = |one: &&Delivery| story.safe_since.is_some_and(|safe| one.asked > safe);
+        let is_in_the_fault = book.is_healed_since.is_none_or(|healed| acked < healed);
+        if promises.acked_may_return && is_in_the_fault && !again.iter().any(is_safe) {
+            findings.again += again.len();
+        } else {
+            let came: Vec<String> = again.iter().map(|one| book.at(one.came)).collect();
+            let (came, acked) = (came.join(", "), book.at(acked));
+            wrong.push(format!(
+                "{name} {} acked at {acked}, came at {came}",
+                shown(place)
+            ));
+        }
+    }
+    findings.add("records came again after their acknowledgement", &wrong);
+}
+
+/// To each reader, records of a partition come for the first time in their
+/// order, as long as no reply was lost.
+fn order_of_deliveries(
+    name: &str,
+    group: &Group,
+    there: &BTreeSet<&Place>,
+    findings: &mut Findings,
+) {
+    let mut firsts: BTreeMap<(u64, i32), Vec<(i64, Instant)>> = BTreeMap::new();
+    // Ascending by partition and offset.
+    let stories = group.stories.iter();
+    for (place, story) in stories.filter(|(place, _)| there.contains(place)) {
+        let Some(first) = story.deliveries.iter().min_by_key(|one| one.came) else {
+            continue;
+        };
+        if group.first_lost.is_some_and(|lost| first.came >= lost) {
+            continue;
+        }
+        let ordered = firsts.entry((first.reader, place.partition)).or_default();
+        ordered.push((place.offset, first.came));
+    }
+    let mut wrong = Vec::new();
+    for ((_, partition), ordered) in &firsts {
+        for pair in ordered.windows(2) {
+            if let [(earlier, first), (later, second)] = pair
+                && second < first
+            {
+                wrong.push(format!("{name} {partition}: {later} before {earlier}"));
+            }
+        }
+    }
+    findings.add(
+        "records came before earlier ones of their partition",
+        &wrong,
+    );
+}
+
+fn shown(place: &Place) -> String {
+    format!("{}@{} {}", place.partition, place.offset, place.value)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Results as a table, as JSON, and as the page in the docs.
+
+use super::faults::{SCENARIOS, Scenario};
+use super::ledger::Findings;
+use crate::run;
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+use std::fmt::Write as _;
+use std::process::Command;
+use std::time::Duration;
+
+/// In front of the results in the docs: what is done and checked.
+const PAGE: &str = include_str!("page.md");
+
+struct Row {
+    scenario: &'static str,
+    about: &'static str,
+    outcome: Result<Findings, String>,
+    took: Duration,
+}
+
+impl Row {
+    fn has_passed(&self) -> bool {
+        self.outcome
+            .as_ref()
+            .is_ok_and(|found| found.broken.is_empty())
+    }
+}
+
+/// The results of one run.
+pub(crate) struct Report {
+    line: String,
+    rows: Vec<Row>,
+}
+
+impl Report {
+    pub(crate) fn new(line: &str) -> Self {
+        Self {
+            line: line.to_owned(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a result, and says at once what is wrong.
+    pub(crate) fn add(&mut self, scenario: &Scenario, outcome: Result<Findings>, took: Duration) {
+        let row = Row {
+            scenario: scenario.name,
+            about: scenario.about,
+            outcome: outcome.map_err(|error| format!("{error:#}")),
+            took,
+        };
+        match &row.outcome {
+            Ok(found) => {
+                for finding in &found.broken {
+                    eprintln!("torture: {}: {finding}", row.scenario);
+                }
+            }
+            Err(error) => eprintln!("torture: {}: {error}", row.scenario),
+        }
+        let passed = if row.has_passed() { "passed" } else { "FAILED" };
+        eprintln!(
+            "torture: {} {passed}, {:.0} s",
+            row.scenario,
+            took.as_secs_f64()
+        );
+        self.rows.push(row);
+    }
+
+    fn table(&self) -> String {
+        let mut table = String::from(
+            "| scenario | accepted | no answer | refused | deliveries | acked | left | \
+             again | repeated | result |\n|---|---|---|---|---|---|---|---|---|---|\n",
+        );
+        for row in &self.rows {
+            let result = if row.has_passed() {
+                "passed"
+            } else {
+                "**failed**"
+            };
+            // Writing to a String does not fail.
+            let _ = match &row.outcome {
+                Ok(found) => writeln!(
+                    table,
+                    "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} | {result} |",
+                    row.scenario,
+                    found.accepted,
+                    found.unknown,
+                    found.refused,
+                    found.delivered,
+                    found.acked,
+                    found.left,
+                    found.again,
+                    found.repeated
+                ),
+                Err(_) => writeln!(table, "| `{}` | | | | | | | | | {result} |", row.scenario),
+            };
+        }
+        table
+    }
+
+    pub(crate) fn print(&self) {
+        println!("{}", self.table());
+    }
+
+    pub(crate) fn write_json(&self) -> Result<()> {
+        let rows = self.rows.iter().map(|row| {
+            let found = row.outcome.as_ref().ok();
+            let count = |of: fn(&Findings) -> u64| found.map(of);
+            json!({
+                "scenario": row.scenario,
+                "about": row.about,
+                "passed": row.has_passed(),
+                "error": row.outcome.as_ref().err(),
+                "findings": found.map(|found| &found.broken),
+                "seconds": row.took.as_secs_f64(),
+                "accepted": count(|found| found.accepted as u64),
+                "no_answer": count(|found| found.unknown),
+                "refused": count(|found| found.refused),
+                "deliveries": count(|found| found.delivered as u64),
+                "acked": count(|found| found.acked as u64),
+                "left": count(|found| found.left),
+                "again": count(|found| found.again as u64),
+                "repeated": count(|found| found.repeated as u64),
+            })
+        });
+        let document = json!({
+            "command": self.command(),
+            "machine": machine(),
+            "scenarios": rows.collect::<Vec<_>>(),
+        });
+        let folder = run::root().join("target/torture");
+        std::fs::create_dir_all(&folder)?;
+        let path = folder.join("results.json");
+        std::fs::write(&path, serde_json::to_string_pretty(&document)?)
+            .with_context(|| path.display().to_string())
+    }
+
+    pub(crate) fn write_docs(&self) -> Result<()> {
+        let mut page = PAGE.to_owned();
+        page.push_str("\n## Scenarios\n\n| scenario | what happens |\n|---|---|\n");
+        for scenario in SCENARIOS {
+            let _ = writeln!(page, "| `{}` | {} |", scenario.name, scenario.about);
+        }
+        let _ = write!(
+            page,
+            "\n## Results\n\n`{}`; {}.\n\n{}",
+            self.command(),
+            machine(),
+            self.table()
+        );
+        let path = run::root().join("docs/torture.md");
+        std::fs::write(&path, page).with_context(|| path.display().to_string())
+    }
+
+    /// The closing line; an error if anything has failed.
+    pub(crate) fn close(&self) -> Result<()> {
+        let passed = self.rows.iter().filter(|row| row.has_passed()).count();
+        println!("torture: {} scenarios, {passed} passed", self.rows.len());
+        if passed < self.rows.len() || self.rows.is_empty() {
+            bail!("torture: promises were broken");
+        }
+        Ok(())
+    }
+
+    fn command(&self) -> String {
+        format!("cargo xtask torture {}", self.line)
+            .trim()
+            .to_owned()
+    }
+}
+
+/// The machine in a few words.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let kernel = Command::new("uname")
+        .arg("-sr")
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default();
+    format!("{cores} cores, {kernel}, debug build, Apache Kafka 4.1")
+}
