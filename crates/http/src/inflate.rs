@@ -6,7 +6,8 @@ use flate2::write::MultiGzDecoder;
 use hyper::HeaderMap;
 use hyper::header::CONTENT_ENCODING;
 use std::io::{self, Write as _};
-use zstd::stream::write::Decoder as ZstdDecoder;
+use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder};
+use zstd::stream::zio;
 
 /// What is taken in at once: 128 bytes of gzip are 130 KiB at most, of zstd,
 /// in blocks of one repeated byte, 4 MiB.
@@ -18,7 +19,9 @@ const WINDOW_LOG: u32 = 23;
 /// Takes a compressed body apart.
 pub(crate) enum Inflate {
     Gzip(MultiGzDecoder<Vec<u8>>),
-    Zstd(ZstdDecoder<'static, Vec<u8>>),
+    /// Not the crate's `write::Decoder`, which takes a frame that is cut off for
+    /// a whole one.
+    Zstd(zio::Writer<Vec<u8>, ZstdDecoder<'static>>),
 }
 
 impl Inflate {
@@ -38,10 +41,10 @@ impl Inflate {
             "" | "identity" => Ok(None),
             "gzip" | "x-gzip" => Ok(Some(Self::Gzip(MultiGzDecoder::new(Vec::new())))),
             "zstd" => {
-                let mut decoder = ZstdDecoder::new(Vec::new()).map_err(|_| unknown())?;
-                let bounded = decoder.window_log_max(WINDOW_LOG);
+                let mut decoder = ZstdDecoder::new().map_err(|_| unknown())?;
+                let bounded = decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG));
                 bounded.map_err(|_| unknown())?;
-                Ok(Some(Self::Zstd(decoder)))
+                Ok(Some(Self::Zstd(zio::Writer::new(Vec::new(), decoder))))
             }
             _ => Err(unknown()),
         }
@@ -67,7 +70,7 @@ impl Inflate {
     pub(crate) fn finish(&mut self) -> io::Result<Vec<u8>> {
         match self {
             Self::Gzip(decoder) => decoder.try_finish()?,
-            Self::Zstd(decoder) => decoder.flush()?,
+            Self::Zstd(decoder) => decoder.finish()?,
         }
         Ok(self.take())
     }
@@ -75,7 +78,7 @@ impl Inflate {
     fn take(&mut self) -> Vec<u8> {
         match self {
             Self::Gzip(decoder) => std::mem::take(decoder.get_mut()),
-            Self::Zstd(decoder) => std::mem::take(decoder.get_mut()),
+            Self::Zstd(decoder) => std::mem::take(decoder.writer_mut()),
         }
     }
 }
@@ -128,9 +131,17 @@ mod tests {
         for encoding in ["gzip", "zstd"] {
             assert!(inflate(encoding, b"no such thing as this").is_err());
         }
-        let mut packed = gzip(&[b'x'; 10_000]);
-        packed.truncate(packed.len() - 9);
-        assert!(inflate("gzip", &packed).is_err(), "cut off");
+        let text: Vec<u8> = (0..10_000_u32).flat_map(u32::to_le_bytes).collect();
+        let packed = [
+            ("gzip", gzip(&text)),
+            ("zstd", zstd::encode_all(&*text, 3).unwrap()),
+        ];
+        for (encoding, packed) in packed {
+            for length in [0, 1, packed.len() / 2, packed.len() - 1] {
+                let cut_off = packed.get(..length).unwrap();
+                assert!(inflate(encoding, cut_off).is_err(), "{encoding}: {length}");
+            }
+        }
     }
 
     #[test]

@@ -1,17 +1,13 @@
 //! A body as messages (contract, section 8, "Bodies").
 
 use super::reply::Refusal;
+use crate::json::{Elements, MOST_ELEMENTS};
 use crate::parameters::decode;
 use barnabas_engine::NewRecord;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
-use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::fmt;
-
-/// Messages of one body: each takes more memory than its text.
-const MOST_MESSAGES: usize = 100_000;
 
 type Part<'a> = Cow<'a, [u8]>;
 /// A name and its value; a word without `=` has none.
@@ -109,7 +105,7 @@ fn is_pair(word: &[u8]) -> bool {
 pub(super) fn form(body: &[u8]) -> Result<Vec<Pair<'_>>, Refusal> {
     let mut pairs = Vec::new();
     for word in words(body) {
-        if pairs.len() == MOST_MESSAGES {
+        if pairs.len() == MOST_ELEMENTS {
             return Err(Refusal::too_large());
         }
         let mut parts = word.splitn(2, |byte| *byte == b'=');
@@ -125,52 +121,24 @@ fn lines(body: &[u8]) -> Result<Posted<'_>, Refusal> {
     let lines = body.split(|byte| *byte == b'\n');
     let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let lines = lines.filter(|line| !line.trim_ascii().is_empty());
-    let values: Vec<&[u8]> = lines.take(MOST_MESSAGES + 1).collect();
-    bounded(values)
+    let values: Vec<&[u8]> = lines.take(MOST_ELEMENTS + 1).collect();
+    match values.len() {
+        0..=MOST_ELEMENTS => Ok(Posted::Values(values)),
+        _ => Err(Refusal::too_large()),
+    }
 }
 
 fn elements(body: &[u8]) -> Result<Posted<'_>, Refusal> {
-    let elements: Elements<'_> = serde_json::from_slice(body).map_err(|error| {
+    let elements: Elements<&RawValue> = serde_json::from_slice(body).map_err(|error| {
         let text = format!("split=array needs a JSON array: {error}");
         Refusal::new(StatusCode::BAD_REQUEST, text)
     })?;
-    bounded(elements.0)
-}
-
-/// The elements of an array, and one more than is taken at most.
-struct Elements<'a>(Vec<&'a [u8]>);
-
-impl<'de> Deserialize<'de> for Elements<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ElementsVisitor)
-    }
-}
-
-struct ElementsVisitor;
-
-impl<'de> Visitor<'de> for ElementsVisitor {
-    type Value = Elements<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a sequence")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
-        let mut found = Vec::new();
-        while let Some(element) = array.next_element::<&RawValue>()? {
-            // The rest only has to be JSON.
-            if found.len() <= MOST_MESSAGES {
-                found.push(element.get().as_bytes());
-            }
+    match elements {
+        Elements::All(all) => {
+            let texts = all.into_iter().map(|element| element.get().as_bytes());
+            Ok(Posted::Values(texts.collect()))
         }
-        Ok(Elements(found))
-    }
-}
-
-fn bounded(values: Vec<&[u8]>) -> Result<Posted<'_>, Refusal> {
-    match values.len() {
-        0..=MOST_MESSAGES => Ok(Posted::Values(values)),
-        _ => Err(Refusal::too_large()),
+        Elements::TooMany => Err(Refusal::too_large()),
     }
 }
 
@@ -267,7 +235,7 @@ mod tests {
         ] {
             let begin = if is_split { "[" } else { "" };
             let body = |count: usize| format!("{begin}{}{end}", one.repeat(count));
-            let most = MOST_MESSAGES - usize::from(is_split);
+            let most = MOST_ELEMENTS - usize::from(is_split);
             assert!(Posted::read(content, is_split, body(most).as_bytes()).is_ok());
             let more = body(most + 1);
             let refused = Posted::read(content, is_split, more.as_bytes());

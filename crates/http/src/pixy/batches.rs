@@ -2,6 +2,7 @@
 
 use super::no_room;
 use crate::body::ReadError;
+use crate::json::Elements;
 use crate::parameters::refused;
 use crate::reply::{self, Reply};
 use crate::service::Call;
@@ -37,10 +38,7 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Box<Reply>> {
     let body = match call.body.read(LARGEST_BODY).await {
         Ok(body) => body,
         Err(ReadError::TooLarge) => {
-            return Ok(reply::error(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "the batch is too large",
-            ));
+            return Ok(too_large());
         }
         Err(ReadError::NoRoom) => return Err(no_room()),
         Err(ReadError::Failed(cause)) => {
@@ -49,8 +47,11 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Box<Reply>> {
             )));
         }
     };
-    let entries: Vec<Entry> = serde_json::from_slice(&body)
+    let entries: Elements<Entry> = serde_json::from_slice(&body)
         .map_err(|error| refused(format!("Failed to parse the request: err=({error})")))?;
+    let Elements::All(entries) = entries else {
+        return Ok(too_large());
+    };
     // All are under way before the first is waited for.
     let sending = call.trace.sending(call.topic);
     sending.count(entries.len());
@@ -73,6 +74,10 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Box<Reply>> {
         });
     }
     Ok(reply::json(StatusCode::OK, &Value::Array(results)))
+}
+
+fn too_large() -> Reply {
+    reply::error(StatusCode::PAYLOAD_TOO_LARGE, "the batch is too large")
 }
 
 async fn hand_over(call: &Call<'_>, entry: &Entry, sending: &Sending) -> Result<Submitted, String> {

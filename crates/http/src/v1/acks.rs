@@ -2,11 +2,13 @@
 
 use super::{Code, Problem, ok};
 use crate::accept;
+use crate::json::{Elements, MOST_ELEMENTS};
 use crate::reply::{self, Reply};
 use crate::service::Call;
 use barnabas_engine::AckError;
 use hyper::StatusCode;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 /// The largest body: some 30,000 positions.
@@ -37,29 +39,23 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Problem> {
     let positions: Vec<Read> = match kind {
         NDJSON => {
             let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-            lines
-                .filter(|line| !line.is_empty())
-                .map(|line| {
-                    serde_json::from_slice(line)
-                        .map_err(malformed)
-                        .and_then(checked)
-                })
-                .collect()
-        }
-        _ => match serde_json::from_slice(&body).map_err(malformed)? {
-            Value::Array(elements) => elements
-                .into_iter()
-                .map(|element| {
-                    serde_json::from_value(element)
-                        .map_err(malformed)
-                        .and_then(checked)
-                })
-                .collect(),
-            only => {
-                let position = serde_json::from_value(only).map_err(malformed);
-                return single(&call, position.and_then(checked)?).await;
+            let lines = lines.filter(|line| !line.is_empty());
+            let found: Vec<Read> = lines.take(MOST_ELEMENTS + 1).map(position).collect();
+            if found.len() > MOST_ELEMENTS {
+                return Err(too_many());
             }
-        },
+            found
+        }
+        _ if body.trim_ascii_start().first() == Some(&b'[') => {
+            match serde_json::from_slice::<Elements<&RawValue>>(&body).map_err(malformed)? {
+                Elements::All(elements) => elements
+                    .into_iter()
+                    .map(|element| position(element.get().as_bytes()))
+                    .collect(),
+                Elements::TooMany => return Err(too_many()),
+            }
+        }
+        _ => return single(&call, position(&body)?).await,
     };
     let readable: Vec<(i32, i64)> = positions
         .iter()
@@ -129,6 +125,17 @@ async fn single(call: &Call<'_>, (partition, offset): (i32, i64)) -> Result<Repl
 fn acked(partition: i32, offset: i64, is_new: bool) -> Value {
     let result = if is_new { "acknowledged" } else { "known" };
     json!({"partition": partition, "offset": offset, "result": result})
+}
+
+fn position(text: &[u8]) -> Read {
+    serde_json::from_slice(text)
+        .map_err(malformed)
+        .and_then(checked)
+}
+
+fn too_many() -> Problem {
+    let text = format!("there are more than {MOST_ELEMENTS} positions");
+    Problem::new(Code::PayloadTooLarge, text)
 }
 
 fn malformed(error: serde_json::Error) -> Problem {

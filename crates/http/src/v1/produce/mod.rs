@@ -14,6 +14,7 @@ use super::idempotency::{self, Answer};
 use super::{Code, Problem, unreadable};
 use crate::body::{Pieces, ReadError};
 use crate::inflate::Inflate;
+use crate::json::{Elements, MOST_ELEMENTS};
 use crate::reply::{self, Reply};
 use crate::service::Call;
 use barnabas_engine::{
@@ -311,7 +312,13 @@ impl Target<'_> {
     /// An array of objects: a result for each.
     async fn produce_all(&self, body: &[u8], about: &About<'_>) -> Done {
         let objects: Vec<&RawValue> = match serde_json::from_slice(body) {
-            Ok(objects) => objects,
+            Ok(Elements::All(objects)) => objects,
+            Ok(Elements::TooMany) => {
+                let text = format!(
+                    "an array has at most {MOST_ELEMENTS} records; application/x-ndjson any number"
+                );
+                return Problem::new(Code::PayloadTooLarge, text).into();
+            }
             Err(error) => return invalid(error).into(),
         };
         let mut many = Many::new(self, true);
