@@ -9,7 +9,8 @@
 //! strings and forms), `accept` (which form a reply takes), `body`, `inflate`,
 //! `json`, `reply` (bytes in and out; what a reply that is written, or not, means for
 //! the messages in it); `meter` (what is counted), `page` (the metrics port). `kprf` and
-//! `kafboy` are APIs of their own, on ports of their own.
+//! `kafboy` are APIs of their own, on ports of their own; `pace` is when they have room
+//! again.
 //!
 //! Contracts: `pixy-api.md`; `producer-http.md`; `docs/http-api.md` for the native API.
 
@@ -22,6 +23,7 @@ mod kafboy;
 mod kprf;
 mod meter;
 mod openapi;
+mod pace;
 mod page;
 mod parameters;
 mod pixy;

@@ -3,6 +3,7 @@
 //! A body is charged while it is read; what becomes of it is charged until
 //! Kafka has it. Records are admitted all together or not at all.
 
+use crate::pace::Pace;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -14,21 +15,15 @@ pub(super) const OVERHEAD: u64 = 256;
 /// refused can be answered record by record.
 const BODIES: u64 = 8 << 20;
 
-/// What `Retry-After` says at most, in seconds.
-const LONGEST: u64 = 30;
-
 /// How much is under way, and how much may be.
 pub(super) struct Admission {
     max_messages: u64,
     max_bytes: u64,
     messages: AtomicU64,
     bytes: AtomicU64,
-    started: Instant,
-    /// The second that is being counted, what has left in it, and what left
-    /// per second before it.
-    second: AtomicU64,
+    /// Records that have left.
     left: AtomicU64,
-    rate: AtomicU64,
+    pace: Pace,
 }
 
 /// A share that is given back unless it has gone on to somebody else.
@@ -45,10 +40,8 @@ impl Admission {
             max_bytes,
             messages: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            started: Instant::now(),
-            second: AtomicU64::new(0),
             left: AtomicU64::new(0),
-            rate: AtomicU64::new(0),
+            pace: Pace::new(),
         }
     }
 
@@ -64,15 +57,8 @@ impl Admission {
     /// Records have left, keys and values of `bytes` in all.
     pub(super) fn release(&self, records: u64, bytes: u64, now: Instant) {
         self.give_back(records, bytes + records * OVERHEAD);
-        let second = now.saturating_duration_since(self.started).as_secs();
-        let counted = self.second.load(Ordering::Relaxed);
-        if second != counted {
-            self.second.store(second, Ordering::Relaxed);
-            let left = self.left.swap(0, Ordering::Relaxed);
-            let seconds = second.saturating_sub(counted).max(1);
-            self.rate.store(left / seconds, Ordering::Relaxed);
-        }
-        self.left.fetch_add(records, Ordering::Relaxed);
+        let left = self.left.fetch_add(records, Ordering::Relaxed);
+        self.pace.look(left, now);
     }
 
     /// A record was not sent, key and value of `bytes`.
@@ -88,23 +74,9 @@ impl Admission {
     /// The time that what is under way takes at the present rate, in whole
     /// seconds from 1 to 30.
     pub(super) fn drain_seconds(&self) -> u64 {
-        let idle = self
-            .started
-            .elapsed()
-            .as_secs()
-            .saturating_sub(self.second.load(Ordering::Relaxed));
-        let rate = match idle {
-            0 | 1 => {
-                let current = self.left.load(Ordering::Relaxed);
-                self.rate.load(Ordering::Relaxed).max(current)
-            }
-            _ => 0,
-        };
-        if rate == 0 {
-            return LONGEST;
-        }
         let messages = self.messages.load(Ordering::Relaxed);
-        messages.div_ceil(rate).clamp(1, LONGEST)
+        let left = self.left.load(Ordering::Relaxed);
+        self.pace.seconds(messages, left, Instant::now())
     }
 
     /// Records and bytes under way.
@@ -174,7 +146,6 @@ impl Drop for Held<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn records_are_admitted_together_or_not_at_all() {
@@ -205,19 +176,5 @@ mod tests {
         assert!(!body.turn_into(1, 100), "the bound of records is the bound");
         drop(body);
         assert_eq!(admission.level(), (0, 0));
-    }
-
-    #[test]
-    fn who_is_refused_comes_back_when_it_is_drained() {
-        let admission = Admission::new(1_000, u64::MAX / 2);
-        assert_eq!(admission.drain_seconds(), 30, "nothing leaves");
-        let mut held = admission.hold();
-        assert!(held.turn_into(1_000, 0));
-        held.pass_on();
-        admission.release(100, 0, Instant::now());
-        // 900 are left, 100 in the first second.
-        assert_eq!(admission.drain_seconds(), 9);
-        admission.release(100, 0, admission.started + Duration::from_secs(1));
-        assert_eq!(admission.drain_seconds(), 8);
     }
 }

@@ -154,20 +154,30 @@ impl<'a> Handing<'a> {
         }
         *all += 1;
         let bytes = record.bytes();
-        if let Err(error) = target {
-            return Err(Failure::Kafka(*error));
-        }
-        let code = if bytes + RECORD_OVERHEAD > self.state.options.message_max_bytes {
-            ErrorCode::MessageSizeTooLarge
+        let error = if let Err(error) = target {
+            *error
+        } else if bytes + RECORD_OVERHEAD > self.state.options.message_max_bytes {
+            KafkaError::from_code(ErrorCode::MessageSizeTooLarge)
         } else if record.partition.is_some_and(|partition| partition < -1) {
-            ErrorCode::UnknownPartition
+            KafkaError::from_code(ErrorCode::UnknownPartition)
         } else {
             *good += 1;
             self.messages += 1;
             self.bytes += bytes + self.header_bytes;
             return Ok(());
         };
-        Err(Failure::Kafka(KafkaError::from_code(code)))
+        self.take_back(number);
+        Err(Failure::Kafka(error))
+    }
+
+    /// A record of the topic that was within the limits is refused after all.
+    fn take_back(&self, number: usize) {
+        if let Some(topic) = self.topics.get(number) {
+            self.rules.limiter.take_back(&topic.name, self.second);
+        }
+        if let (Some(window), false) = (&self.author.window, self.rules.counts_refused) {
+            window.take_back(self.second);
+        }
     }
 
     /// Room for all of what is in order, or for nothing.
@@ -181,18 +191,16 @@ impl<'a> Handing<'a> {
 
     /// What was in order is refused after all.
     pub(super) fn refuse_all(&mut self, failure: Failure) {
-        for (index, number) in self.numbers.iter_mut().enumerate() {
+        let mut numbers = std::mem::take(&mut self.numbers);
+        for (index, number) in numbers.iter_mut().enumerate() {
             // Those that are refused already have no topic of this number.
-            let Some(topic) = self.topics.get(*number as usize) else {
-                continue;
-            };
-            *number |= REFUSED;
-            self.rules.limiter.take_back(&topic.name, self.second);
-            if let (Some(window), false) = (&self.author.window, self.rules.counts_refused) {
-                window.take_back(self.second);
+            if (*number as usize) < self.topics.len() {
+                self.take_back(*number as usize);
+                *number |= REFUSED;
+                self.failures.push((index, failure));
             }
-            self.failures.push((index, failure));
         }
+        self.numbers = numbers;
     }
 
     /// The topics' records are about to go.
@@ -324,6 +332,7 @@ impl<'a> Handing<'a> {
                 continue;
             };
             self.state.admission.refuse(record.bytes() + header_bytes);
+            self.take_back(*topic);
             let error = self.topics.get(*topic).map_or(*error, |topic| {
                 topic.series.queue.dec();
                 topic.learn(self.waits, *error)

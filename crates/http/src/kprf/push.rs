@@ -92,9 +92,9 @@ async fn receive(
         Err(ReadError::TooLarge) => return Err(too_large()),
         Err(ReadError::NoRoom) => {
             // Nothing is known of its records but that none is accepted.
-            let code = StatusCode::SERVICE_UNAVAILABLE;
-            state.metrics.rejected(code.as_u16());
-            return Ok(refused(state, &rules, &asked, 0, &[]));
+            let reply = refused(state, &rules, &asked, 0, &[]);
+            state.metrics.rejected(reply.status().as_u16());
+            return Ok(reply);
         }
         Err(ReadError::Failed(text)) => {
             let text = format!("Request body read error: {text}");

@@ -100,7 +100,9 @@ pub(super) struct State {
     pub(super) admission: Admission,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
-    pub(super) is_stopping: AtomicBool,
+    /// Requests are still answered, but further ones are to go elsewhere.
+    is_ending: AtomicBool,
+    is_stopping: AtomicBool,
     rules: ArcSwap<Rules>,
 }
 
@@ -127,6 +129,7 @@ impl Kprf {
             admission: Admission::new(options.max_messages, options.max_buffered_bytes),
             metrics,
             health: Health::default(),
+            is_ending: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
             rules: ArcSwap::from_pointee(Rules::new(&options)),
             options,
@@ -178,9 +181,16 @@ impl Kprf {
         self.state.metrics.registry(&self.state.admission)
     }
 
+    /// From now on the process is not ready: new connections are to go
+    /// elsewhere.
+    pub fn begin_to_stop(&self) {
+        self.state.is_ending.store(true, Ordering::Relaxed);
+    }
+
     /// From now on every record is refused, and the process is not ready: what
     /// comes over connections that are still open is to go elsewhere.
     pub fn refuse_work(&self) {
+        self.begin_to_stop();
         self.state.is_stopping.store(true, Ordering::Relaxed);
     }
 }
@@ -198,7 +208,7 @@ impl Observed for State {
     }
 
     fn is_stopping(&self) -> bool {
-        self.is_stopping.load(Ordering::Relaxed)
+        self.is_ending.load(Ordering::Relaxed)
     }
 
     fn is_reachable(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {

@@ -55,6 +55,25 @@ async fn records_beyond_the_rate_are_refused_and_the_others_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn only_what_is_accepted_counts() {
+    let topic = new_topic("kprf-counted", 1);
+    let gateway = gateway(KprfOptions {
+        message_max_bytes: 1_000,
+        ..limited(&topic, 1)
+    });
+    let large = "x".repeat(2_000);
+    for _ in 0..3 {
+        let reply = gateway.push(request(&topic, &[&large], true)).await;
+        assert_eq!(reply.status, 500, "{}", reply.body);
+        assert!(reply.body.contains("MessageSizeTooLarge"), "{}", reply.body);
+    }
+    assert_eq!(gateway.push(request(&topic, &["a"], true)).await.body, WELL);
+    let more = gateway.push(request(&topic, &["a"], true)).await;
+    assert_eq!(more.status, 429, "{}", more.body);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn strict_replies_have_kprfs_statuses() {
     let topic = new_topic("kprf-strict", 1);
     let gateway = gateway(KprfOptions {

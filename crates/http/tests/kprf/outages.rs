@@ -30,16 +30,16 @@ async fn who_waits_waits_once_and_who_does_not_loses_nothing() {
         assert_eq!(gateway.push(request("t", &[value], false)).await.body, WELL);
     }
     let asked = Instant::now();
-    let answer = gateway.push(request("t", &["x"; 5], true)).await;
+    let answer = gateway.push(request("t", &["x"; 50], true)).await;
     let waited = asked.elapsed();
     let text = "Message production error: MessageTimedOut (Local: Message timed out)";
     assert_eq!(answer.status, 500);
-    assert_eq!(answer.body.matches(text).count(), 5, "{}", answer.body);
-    // librdkafka looks once a second; five times the limit would be ten.
+    assert_eq!(answer.body.matches(text).count(), 50, "{}", answer.body);
+    // All at once, not one after the other.
     assert!(waited >= TIMEOUT, "{waited:?}");
-    assert!(waited < TIMEOUT * 4, "{waited:?}");
+    assert!(waited < TIMEOUT * 20, "{waited:?}");
     let timed_out = gateway.value("kafka_errors_count{error_code=\"-192\",topic=\"t\"}");
-    assert_eq!(timed_out.await, Some(5.0));
+    assert_eq!(timed_out.await, Some(50.0));
     assert_eq!(gateway.look("/health/ready").await.status, 503);
 
     kafka.broker(0).start().unwrap();

@@ -220,10 +220,15 @@ async fn a_topic_that_does_not_exist_is_told_of_soon_and_remembered() {
         "Message production error: UnknownTopicOrPartition (Broker: Unknown topic or partition)"}]});
     let answer = gateway.push(request(&topic, &["a"], true)).await;
     assert_eq!((answer.status, answer.json()), (500, expected.clone()));
-    let asked = Instant::now();
-    let answer = gateway.push(request(&topic, &["a"], true)).await;
-    assert_eq!((answer.status, answer.json()), (500, expected));
-    assert!(asked.elapsed() < Duration::from_millis(500), "remembered");
+    // The quickest of five: any may meet the end of what is remembered.
+    let mut quickest = Duration::MAX;
+    for _ in 0..5 {
+        let asked = Instant::now();
+        let answer = gateway.push(request(&topic, &["a"], true)).await;
+        assert_eq!((answer.status, answer.json()), (500, expected.clone()));
+        quickest = quickest.min(asked.elapsed());
+    }
+    assert!(quickest < Duration::from_millis(500), "remembered");
     gateway.stop().await;
 }
 
@@ -252,6 +257,12 @@ async fn only_topics_that_are_allowed_may_be_used() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_it_ends_records_are_to_go_elsewhere() {
     let gateway = gateway(KprfOptions::default());
+    let topic = new_topic("kprf-ending", 1);
+    gateway.kprf.begin_to_stop();
+    // Balancers are told before anybody is refused.
+    assert_eq!(gateway.look("/health/ready").await.status, 503);
+    let taken = gateway.push(request(&topic, &["a"], true)).await;
+    assert_eq!(taken.status, 200, "{}", taken.body);
     gateway.kprf.refuse_work();
     let reply = gateway.send(PUSH, request("t", &["a"], false).to_string());
     let reply = reply.await;

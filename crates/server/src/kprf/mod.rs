@@ -181,6 +181,7 @@ async fn run_until_told(flags: &Flags, settings: Settings, log: &Log) -> Result<
         watch.follow(reloading.files());
     };
     tracing::info!(component = "kprf", "shutting down application");
+    kprf.begin_to_stop();
     let deadline = Instant::now() + settings.shutdown_timeout;
     // Those who wait are answered sooner while what is queued is being flushed.
     tracing::info!(component = "kprf", "shutting down http-server");
