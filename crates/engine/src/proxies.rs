@@ -288,6 +288,15 @@ impl Proxy {
         Ok(())
     }
 
+    /// Whether who does not wait for Kafka is told of an error that is known at
+    /// once: only where that is configured (contract `pixy-api.md`, B23), where
+    /// the topic's durability is more than memory, or when the process ends.
+    pub fn tells(&self, topic: &str, error: &Error) -> bool {
+        self.options.strict_async
+            || self.cluster.durability(topic) != Durability::Memory
+            || matches!(error, Error::Closed)
+    }
+
     /// [`submit_at`](Self::submit_at) the present time.
     ///
     /// # Errors

@@ -3,9 +3,7 @@
 use crate::errors;
 use crate::proto::{ProdRq, ProdRs};
 use crate::service::Asked;
-use barnabas_engine::{
-    Action, CLUSTER_UNREACHABLE, DeliverySink, Drops, Durability, Error, Record,
-};
+use barnabas_engine::{Action, CLUSTER_UNREACHABLE, DeliverySink, Drops, Record};
 use std::sync::Arc;
 use tonic::Status;
 
@@ -25,12 +23,11 @@ pub(crate) async fn produce(
         return Err(errors::shutting_down());
     }
     if !proxy.options.has_headers && !request.headers.is_empty() {
-        let refused = errors::headers_unsupported();
-        if request.async_mode {
+        if request.async_mode && !proxy.options.strict_async {
             lost.with_headers(&request.topic);
             return Ok(QUEUED);
         }
-        return Err(refused);
+        return Err(errors::headers_unsupported());
     }
     let record = Record {
         key: (!request.key_undefined).then_some(&*request.key_value),
@@ -45,7 +42,6 @@ pub(crate) async fn produce(
     sending.add_where_it_fits(proxy, record, &mut headers);
     if request.async_mode {
         let sink: Arc<dyn DeliverySink> = Arc::<Drops>::clone(lost);
-        let is_durable = proxy.cluster.durability(&request.topic) != Durability::Memory;
         let submitted = proxy
             .produce(asked.proxies, &request.topic, record, &headers, None, &sink)
             .await;
@@ -54,9 +50,7 @@ pub(crate) async fn produce(
         }
         return match submitted {
             Ok(()) => Ok(QUEUED),
-            Err(error) if is_durable || matches!(error, Error::Closed) => {
-                Err(errors::of_producing(&error))
-            }
+            Err(error) if proxy.tells(&request.topic, &error) => Err(errors::of_producing(&error)),
             Err(error) => {
                 lost.refused(&request.topic, &error);
                 Ok(QUEUED)

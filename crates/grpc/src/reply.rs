@@ -13,7 +13,9 @@
 //! What a broken connection then still has in its own or the kernel's buffer
 //! is lost with it, as with anything that is acknowledged before use.
 
+use crate::errors;
 use crate::gateway::Output;
+use crate::server::told;
 use barnabas_engine::{Deliveries, ReplyBytes};
 use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
@@ -21,8 +23,8 @@ use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, Sleep};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::Instant;
 use tonic::Status;
 
 /// What is said to a request that was not done in its time.
@@ -51,11 +53,13 @@ pub(crate) enum Body {
     /// Of a standard service, whose streams may go on for ever.
     Standard {
         inner: tonic::body::Body,
-        /// Until when; `None` once that has been said, too.
-        deadline: Option<Pin<Box<Sleep>>>,
-        is_over: bool,
+        /// What ends it, and as what; `None` once that has been said.
+        end: Option<End>,
     },
 }
+
+/// Resolves when a stream must not go on.
+type End = Pin<Box<dyn Future<Output = Status> + Send>>;
 
 /// The reply with its receipt, if it has one.
 pub(crate) fn with_receipt(mut reply: http::Response<tonic::body::Body>) -> http::Response<Body> {
@@ -73,24 +77,36 @@ impl Body {
         })
     }
 
-    /// The same, but it ends at the deadline.
+    /// The same, but it ends at the deadline, or when the server does.
     pub(crate) fn until(
         deadline: Option<Instant>,
+        mut stopping: watch::Receiver<bool>,
         reply: http::Response<tonic::body::Body>,
     ) -> http::Response<Self> {
+        let late = async move {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let end = async move {
+            tokio::select! {
+                () = late => Status::deadline_exceeded(DEADLINE_EXCEEDED),
+                () = told(&mut stopping) => errors::shutting_down(),
+            }
+        };
         reply.map(|inner| Self::Standard {
             inner,
-            deadline: deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
-            is_over: false,
+            end: Some(Box::pin(end)),
         })
     }
 }
 
-/// What a stream ends with at its deadline.
-fn in_vain() -> Frame<Written> {
+/// What a stream ends with before its service has ended it.
+fn trailers_of(status: &Status) -> Frame<Written> {
     let mut trailers = http::HeaderMap::new();
     // Its text is one that headers can have.
-    let _ = Status::deadline_exceeded(DEADLINE_EXCEEDED).add_header(&mut trailers);
+    let _ = status.add_header(&mut trailers);
     Frame::trailers(trailers)
 }
 
@@ -111,19 +127,13 @@ impl http_body::Body for Body {
                 })
             }
             Self::Stream(output) => output.poll_frame(context).map(|frame| frame.map(Ok)),
-            Self::Standard {
-                inner,
-                deadline,
-                is_over,
-            } => {
-                if *is_over {
+            Self::Standard { inner, end } => {
+                let Some(ending) = end else {
                     return Poll::Ready(None);
-                }
-                if let Some(sleep) = deadline
-                    && sleep.as_mut().poll(context).is_ready()
-                {
-                    (*deadline, *is_over) = (None, true);
-                    return Poll::Ready(Some(Ok(in_vain())));
+                };
+                if let Poll::Ready(status) = ending.as_mut().poll(context) {
+                    *end = None;
+                    return Poll::Ready(Some(Ok(trailers_of(&status))));
                 }
                 let frame = Pin::new(inner).poll_frame(context);
                 frame.map_ok(|frame| frame.map_data(|bytes| Written::from(None, bytes)))
@@ -135,7 +145,7 @@ impl http_body::Body for Body {
         match self {
             Self::One { inner, .. } => inner.is_end_stream(),
             Self::Stream(output) => output.is_over(),
-            Self::Standard { inner, is_over, .. } => *is_over || inner.is_end_stream(),
+            Self::Standard { inner, end } => end.is_none() || inner.is_end_stream(),
         }
     }
 

@@ -25,6 +25,7 @@ pub(crate) struct Routes {
     pixy: KafkaPixyServer<Service>,
     gateway: Arc<Gateway>,
     standard: Standard,
+    stopping: watch::Receiver<bool>,
     ids: Arc<RequestIds>,
     tracing: Tracing,
     meter: Arc<Meter>,
@@ -43,7 +44,8 @@ impl Routes {
         Self {
             pixy: KafkaPixyServer::new(pixy).max_decoding_message_size(request::MAX_MESSAGE),
             standard: Standard::new(Arc::clone(&proxies)),
-            gateway: Arc::new(Gateway::new(proxies, access, stopping)),
+            gateway: Arc::new(Gateway::new(proxies, access, stopping.clone())),
+            stopping,
             ids: Arc::default(),
             tracing,
             meter,
@@ -89,7 +91,8 @@ impl Routes {
             return self.gateway.call(&method, request, deadline, traced).await;
         }
         if Standard::serves(path) {
-            return reply::Body::until(deadline, self.standard.call(request).await);
+            let reply = self.standard.call(request).await;
+            return reply::Body::until(deadline, self.stopping, reply);
         }
         request.extensions_mut().insert(trace);
         match self.pixy.call(request).await {

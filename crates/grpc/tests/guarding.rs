@@ -217,16 +217,17 @@ async fn one_connection_too_many_waits_for_its_turn() {
 async fn one_stream_too_many_waits_for_its_turn() {
     let gateway = Gateway::with(|options| {
         options.server.max_streams = 1;
-        options.dispatch.long_polling = Duration::from_secs(2);
+        options.dispatch.long_polling = Duration::from_secs(10);
     });
     let topic = new_topic("streams", 1);
     let mut client = gateway.client().await;
     // The limit is known to the client after its first answer.
     client.produce(message(&topic, "a")).await.unwrap();
     let mut other = client.clone();
-    let poll = auto_ack(&topic_name("streams"), &new_topic("empty", 1));
+    let group = topic_name("streams");
+    let poll = auto_ack(&group, &new_topic("empty", 1));
     let polling = tokio::spawn(async move { other.consume_n_ack(poll).await });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    gateway.until_waiting(&group, 1).await;
     client.produce(message(&topic, "b")).await.unwrap();
     assert!(polling.is_finished(), "two at the same time");
 }

@@ -35,6 +35,7 @@ async fn while_polling() {
         let poll = client.consume_n_ack(auto_ack(&group, &topic));
         assert!(tokio::time::timeout(PAUSE, poll).await.is_err());
     }
+    gateway.until_waiting(&group, 0).await;
     fill(&topic, &["second"]);
     nothing_is_lost(&mut client, &group, &topic).await;
 }
@@ -48,6 +49,7 @@ async fn with_the_connection() {
     let poll = raw.begin("ConsumeNAck", framed(&auto_ack(&group, &topic)), &[]);
     assert!(tokio::time::timeout(PAUSE, poll).await.is_err());
     raw.cut().await;
+    gateway.until_waiting(&group, 0).await;
     fill(&topic, &["second"]);
     nothing_is_lost(&mut client, &group, &topic).await;
 }

@@ -101,6 +101,44 @@ async fn async_mode_hides_failures() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn strict_async_mode_tells_what_is_known_at_once() {
+    let gateway = Gateway::with(|options| {
+        options.has_headers = false;
+        options.strict_async = true;
+    });
+    let mut client = gateway.client().await;
+    let topic = new_topic("strict", 1);
+    let refused = [
+        message(&topic, &"x".repeat(1_000_001)),
+        ProdRq {
+            headers: vec![header("a", b"b")],
+            ..message(&topic, "x")
+        },
+    ];
+    for request in refused {
+        let mut codes = Vec::new();
+        for async_mode in [false, true] {
+            let request = ProdRq {
+                async_mode,
+                ..request.clone()
+            };
+            codes.push(client.produce(request).await.unwrap_err().code());
+        }
+        assert_eq!(codes[0], codes[1], "as who waits for Kafka");
+    }
+    let request = ProdRq {
+        async_mode: true,
+        ..message(&topic, "x")
+    };
+    assert_eq!(
+        client.produce(request).await.unwrap().into_inner().offset,
+        -1
+    );
+    assert_eq!(records(&topic, 1).await.len(), 1);
+    assert!(gateway.server.dropped().all(|(_, count)| count == 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_there_unless_it_is_said_to_be_undefined() {
     let gateway = Gateway::start();
     let mut client = gateway.client().await;

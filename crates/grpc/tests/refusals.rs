@@ -2,7 +2,8 @@
 
 use crate::raw::Raw;
 use crate::support::{
-    Client, Gateway, ack, ack_and_next, assert_refused, auto_ack, header, message, new_topic,
+    Client, Gateway, ack, ack_and_next, assert_refused, auto_ack, fill, header, message, new_topic,
+    next,
 };
 use barnabas_grpc::proto::{
     AckRq, ConsNAckRq, GetOffsetsRq, GetTopicMetadataRq, ListConsumersRq, ListTopicRq, ProdRq,
@@ -112,9 +113,15 @@ async fn nothing_in_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_requests() {
-    let gateway = Gateway::with(|options| options.dispatch.queued_requests = 1);
-    let client = gateway.client().await;
+    let gateway = Gateway::with(|options| {
+        options.dispatch.queued_requests = 1;
+        options.dispatch.long_polling = Duration::from_secs(10);
+    });
+    let mut client = gateway.client().await;
     let (group, topic) = (topic_name("crowd"), new_topic("crowd", 1));
+    // Making the group takes none of their time.
+    fill(&topic, &["first"]);
+    assert_eq!(next(&mut client, &auto_ack(&group, &topic)).await.0, 0);
     let polls: Vec<_> = (0..8)
         .map(|_| {
             let (mut client, request) = (client.clone(), auto_ack(&group, &topic));

@@ -1,12 +1,17 @@
 //! The end of a front end.
 
 use crate::support::{
-    Gateway, ack, assert_refused, auto_ack, connect, fill, message, new_topic, next, no_ack,
+    Gateway, PATIENCE, ack, assert_refused, auto_ack, connect, fill, message, new_topic, next,
+    no_ack,
 };
 use barnabas_testkit::topic_name;
 use std::future::pending;
 use std::time::{Duration, Instant};
 use tonic::Code;
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn work_is_refused_first_and_acks_go_on() {
@@ -41,9 +46,33 @@ async fn work_is_refused_first_and_acks_go_on() {
     assert!(client.produce(message(&topic, "x")).await.is_err());
 }
 
+/// Some clients watch the health of their servers for as long as they live.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_the_health_does_not_hold_up_the_end() {
+    let gateway = Gateway::start();
+    let endpoint = Endpoint::from_shared(format!("http://{}", gateway.address())).unwrap();
+    let mut client = HealthClient::new(endpoint.connect().await.unwrap());
+    let request = HealthCheckRequest::default();
+    let mut watch = client.watch(request).await.unwrap().into_inner();
+    let first = watch.message().await.unwrap().unwrap();
+    assert_eq!(first.status(), ServingStatus::Serving);
+    tokio::time::timeout(Duration::from_secs(10), gateway.server.stop())
+        .await
+        .unwrap();
+    let end = loop {
+        match watch.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("a stream ends with a status"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(end.code(), Code::Unavailable);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn running_requests_are_finished() {
-    let gateway = Gateway::with(|options| options.dispatch.long_polling = Duration::from_secs(10));
+    // It does not end by itself.
+    let gateway = Gateway::with(|options| options.dispatch.long_polling = PATIENCE);
     let address = gateway.address();
     let mut client = gateway.client().await;
     let (group, topic) = (topic_name("finish"), new_topic("finish", 1));
@@ -51,12 +80,15 @@ async fn running_requests_are_finished() {
     let request = auto_ack(&group, &topic);
     assert_eq!(next(&mut client, &request).await.0, 0);
     let waiting = tokio::spawn(async move { client.consume_n_ack(request).await });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    gateway.until_waiting(&group, 1).await;
 
+    let started = Instant::now();
     let stopping = tokio::spawn(gateway.server.stop());
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    while connect(address).await.is_ok() {
+        assert!(started.elapsed() < PATIENCE, "still listening");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     assert!(!stopping.is_finished());
-    assert!(connect(address).await.is_err());
     fill(&topic, &["b"]);
     assert_eq!(waiting.await.unwrap().unwrap().into_inner().offset, 1);
     stopping.await.unwrap();

@@ -206,8 +206,9 @@ async fn a_broken_stream_releases_its_messages_at_once() {
     raw.cut().await;
     let cut = Instant::now();
     let mut offsets = other.offsets(5).await;
+    // Not when the server has asked for a sign of life in vain.
     assert!(
-        cut.elapsed() < Duration::from_secs(1),
+        cut.elapsed() < Duration::from_secs(10),
         "{:?}",
         cut.elapsed()
     );
@@ -421,14 +422,18 @@ async fn an_idle_stream_keeps_its_place() {
         .await
         .unwrap();
     assert_eq!(idle.offsets(2).await, [0, 1]);
+    let member = || {
+        let members = shared().group_members(&group).unwrap();
+        members[0].id.clone()
+    };
+    let joined = member();
     // Full, so nothing is asked for; longer than the subscription lasts.
     tokio::time::sleep(Duration::from_secs(4)).await;
     idle.ack(&[0, 1]).await;
     tokio::time::sleep(Duration::from_secs(4)).await;
     fill(&topic, &["later"]);
-    let came = Instant::now();
     assert_eq!(idle.offsets(1).await, [2]);
-    assert!(came.elapsed() < Duration::from_secs(2), "joined again");
+    assert_eq!(member(), joined, "joined again");
     idle.ack(&[2]).await;
     committed(&group, &topic, 3).await;
 }
@@ -527,9 +532,11 @@ async fn a_deadline_ends_a_stream() {
     request
         .metadata_mut()
         .insert("grpc-timeout", "400m".parse().unwrap());
-    let mut down = client.consume(request).await.unwrap().into_inner();
-    let ended = tokio::time::timeout(PATIENCE, down.message())
-        .await
-        .unwrap();
+    // Even before the server has answered, if either is slow.
+    let ended = async {
+        let mut down = client.consume(request).await?.into_inner();
+        down.message().await
+    };
+    let ended = tokio::time::timeout(PATIENCE, ended).await.unwrap();
     assert_eq!(ended.unwrap_err().code(), Code::DeadlineExceeded);
 }

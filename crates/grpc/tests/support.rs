@@ -28,6 +28,7 @@ pub(crate) struct Options {
     pub(crate) dispatch: DispatchConfig,
     pub(crate) is_consuming_disabled: bool,
     pub(crate) has_headers: bool,
+    pub(crate) strict_async: bool,
     pub(crate) server: ServerOptions,
 }
 
@@ -44,6 +45,7 @@ impl Default for Options {
             },
             is_consuming_disabled: false,
             has_headers: true,
+            strict_async: false,
             server: ServerOptions::default(),
         }
     }
@@ -88,7 +90,7 @@ impl Gateway {
             is_consuming_disabled: options.is_consuming_disabled,
             has_headers: options.has_headers,
             max_message_bytes: 1_000_000,
-            strict_async: false,
+            strict_async: options.strict_async,
         };
         let proxy = Proxy::new(&cluster, dispatcher.clone(), proxy_options).unwrap();
         let by_name = BTreeMap::from([("main".to_owned(), proxy)]);
@@ -98,6 +100,22 @@ impl Gateway {
             server: Server::start(listener, Arc::clone(&proxies), options.server).unwrap(),
             proxies,
             dispatcher,
+        }
+    }
+
+    /// Resolves when so many requests of a group that has its partitions wait
+    /// for messages.
+    pub(crate) async fn until_waiting(&self, group: &str, count: usize) {
+        let started = Instant::now();
+        loop {
+            let groups = self.dispatcher.statistics();
+            let own = groups.iter().filter(|own| own.group == group);
+            let waiting: usize = own.map(|own| own.waiting).sum();
+            if waiting == count {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "{waiting} wait");
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Statuses that have a label of their own, ascending.
-const STATUSES: [u16; 24] = [
-    200, 201, 202, 204, 206, 301, 304, 400, 401, 403, 404, 405, 406, 408, 409, 410, 411, 413, 415,
-    429, 500, 501, 503, 504,
+const STATUSES: [u16; 27] = [
+    200, 201, 202, 204, 206, 207, 301, 304, 400, 401, 403, 404, 405, 406, 408, 409, 410, 411, 413,
+    415, 422, 429, 500, 501, 502, 503, 504,
 ];
 
 /// The same as labels; then those of requests without one.
@@ -20,6 +20,7 @@ const OUTCOMES: [&str; STATUSES.len() + 2] = [
     "202",
     "204",
     "206",
+    "207",
     "301",
     "304",
     "400",
@@ -34,9 +35,11 @@ const OUTCOMES: [&str; STATUSES.len() + 2] = [
     "411",
     "413",
     "415",
+    "422",
     "429",
     "500",
     "501",
+    "502",
     "503",
     "504",
     "other",

@@ -78,19 +78,22 @@ impl Group {
     /// Where each of its topics stands.
     pub(super) fn statistics(&self) -> Vec<GroupStatistics> {
         let client = self.client.lock().clone();
-        let state = self.state();
-        let topics = state.topics.values();
+        let mut state = self.state();
+        let topics = state.topics.values_mut();
         let owned = topics.filter(|topic| !topic.partitions.is_empty());
         let statistics = owned
-            .map(|topic| GroupStatistics {
-                group: self.name().to_owned(),
-                topic: topic.name.to_string(),
-                waiting: topic.waiting.len(),
-                partitions: topic
-                    .partitions
-                    .values()
-                    .map(|partition| partition.statistics(client.as_deref(), &topic.name))
-                    .collect(),
+            .map(|topic| {
+                topic.drop_gone();
+                GroupStatistics {
+                    group: self.name().to_owned(),
+                    topic: topic.name.to_string(),
+                    waiting: topic.waiting.len(),
+                    partitions: topic
+                        .partitions
+                        .values()
+                        .map(|partition| partition.statistics(client.as_deref(), &topic.name))
+                        .collect(),
+                }
             })
             .collect();
         drop(state);

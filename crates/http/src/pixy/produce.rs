@@ -6,8 +6,8 @@ use crate::parameters::{Parameters, refused};
 use crate::reply::{self, Reply};
 use crate::service::Call;
 use barnabas_engine::{
-    CLUSTER_UNREACHABLE, Delivery, DeliverySink, Drops, Durability, Error, ErrorCode,
-    HEADERS_UNSUPPORTED, KafkaError, Record, sarama_text_of,
+    CLUSTER_UNREACHABLE, Delivery, DeliverySink, Drops, Error, ErrorCode, HEADERS_UNSUPPORTED,
+    KafkaError, Record, sarama_text_of,
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -138,14 +138,9 @@ fn failed(error: &Error) -> Reply {
     reply
 }
 
-/// The reply to an error that is known at once: whoever does not wait is told
-/// only where that is configured (B23), where the topic's durability is more
-/// than memory, or when the process ends.
+/// The reply to an error that is known at once.
 fn failed_or_dropped(call: &Call<'_>, is_sync: bool, error: &Error) -> Reply {
-    let is_durable = call.proxy.cluster.durability(call.topic) != Durability::Memory;
-    let is_told =
-        is_sync || is_durable || call.proxy.options.strict_async || matches!(error, Error::Closed);
-    if is_told {
+    if is_sync || call.proxy.tells(call.topic, error) {
         return failed(error);
     }
     call.shared.drops.refused(call.topic, error);
