@@ -197,18 +197,14 @@ impl Server {
         Ok(server)
     }
 
-    /// Reads certificates and keys, for the connections from now on; those that
-    /// are there go on. False: this server has no TLS, and none can be added.
-    ///
-    /// # Errors
-    /// Files that cannot be used; nothing is changed then.
-    pub fn replace_tls(&self, files: &TlsFiles) -> Result<bool, Error> {
-        let config = load_tls(files)?;
+    /// Other certificates, for the connections from now on; those that are
+    /// there go on. False: this server has no TLS, and none can be added.
+    pub fn replace_tls(&self, config: Arc<rustls::ServerConfig>) -> bool {
         let Some(tls) = &self.tls else {
-            return Ok(false);
+            return false;
         };
         *tls.write() = config;
-        Ok(true)
+        true
     }
 
     fn announce(&self) {

@@ -353,6 +353,7 @@ fn tls_files(resolved: &Resolved) -> [Option<&TlsFiles>; 3] {
 struct Certificates {
     http: Option<Arc<ServerConfig>>,
     grpc: Option<Arc<ServerConfig>>,
+    redis: Option<Arc<ServerConfig>>,
 }
 
 impl Certificates {
@@ -361,10 +362,10 @@ impl Certificates {
             let loaded = files.as_ref().map(|files| tls::load(files, protocols));
             loaded.transpose().with_context(|| section.to_owned())
         };
-        resolved.redis.check()?;
         Ok(Self {
             http: load(&resolved.http.tls, tls::HTTP, "http.tls")?,
             grpc: load(&resolved.grpc.tls, tls::GRPC, "grpc.tls")?,
+            redis: load(&resolved.redis.tls, tls::REDIS, "redis.tls")?,
         })
     }
 }
@@ -464,8 +465,8 @@ impl Reloading {
         }
         live.front_ends
             .replace_tls(certificates.http, certificates.grpc);
-        if let (Some(redis), Some(files)) = (live.redis, &new.redis.tls) {
-            redis.replace_tls(files)?;
+        if let (Some(redis), Some(config)) = (live.redis, certificates.redis) {
+            redis.replace_tls(config);
         }
         for key in self.start.differences(&new.written) {
             if !is_live(&key) {

@@ -1,4 +1,4 @@
-//! TLS of the HTTP and gRPC listeners, from PEM files.
+//! TLS of the listeners, from PEM files.
 
 use anyhow::{Context as _, Result};
 use barnabas_redis::TlsFiles;
@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub(crate) const HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];
 /// gRPC is HTTP/2 only.
 pub(crate) const GRPC: &[&[u8]] = &[b"h2"];
+/// Redis clients have nothing to choose from.
+pub(crate) const REDIS: &[&[u8]] = &[];
 
 /// Reads the files. `protocols` is what ALPN offers, the best first.
 ///

@@ -8,8 +8,8 @@ use super::StatsdSettings;
 use anyhow::{Context as _, Result};
 use barnabas_metrics::{Family, FamilySample, Kind, Registry, Value};
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::net::{SocketAddr, ToSocketAddrs as _, UdpSocket};
+use std::ops::Range;
 use std::time::Duration;
 
 /// What all our names begin with; the prefix says it already.
@@ -18,6 +18,11 @@ const OWN: &str = "barnabas_";
 /// Series that are remembered beyond those that are shown: one that is gone
 /// may come back with what it had.
 const REMEMBERED: usize = 50_000;
+
+/// Datagrams that are sent without a pause, less than half of what a socket
+/// holds that nobody has made larger; and the pause.
+const BURST: usize = 32;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The socket, and what was pushed last.
 pub(super) struct Statsd {
@@ -78,13 +83,21 @@ impl Statsd {
 
     fn push_once(&mut self, families: &[Family]) {
         let lines = self.lines(families);
-        for datagram in packed(&lines, self.mtu) {
-            // What finds no room, or nobody, is lost: it is UDP.
-            let _ = self.socket.send(datagram.as_bytes());
+        for (index, datagram) in packed(&lines, self.mtu).into_iter().enumerate() {
+            if index > 0 && index.is_multiple_of(BURST) {
+                std::thread::sleep(PAUSE);
+            }
+            if self.socket.send(datagram.text.as_bytes()).is_err() {
+                // No room, or nobody there: it comes with the next push. What
+                // is lost on the way is lost: it is UDP.
+                let lines = lines.get(datagram.lines).unwrap_or_default();
+                let counted = lines.iter().filter_map(|line| line.counted.clone());
+                self.pushed.extend(counted);
+            }
         }
     }
 
-    fn lines(&mut self, families: &[Family]) -> Vec<String> {
+    fn lines(&mut self, families: &[Family]) -> Vec<Line> {
         let mut lines = Vec::new();
         let mut shown = HashMap::new();
         for family in families {
@@ -99,13 +112,13 @@ impl Statsd {
                     (Value::Number(value), Kind::Gauge) => gauge(&mut lines, &name, *value),
                     (Value::Number(value), _) => {
                         let own = key(family, sample, "");
-                        counter(&mut lines, &name, self.since(&mut shown, own, *value));
+                        lines.extend(self.counter(&name, &mut shown, own, *value));
                     }
                     (Value::Histogram { count, sum, .. }, _) => {
                         for (part, value) in [("count", *count as f64), ("sum", *sum)] {
                             let own = key(family, sample, part);
                             let name = format!("{name}.{part}");
-                            counter(&mut lines, &name, self.since(&mut shown, own, value));
+                            lines.extend(self.counter(&name, &mut shown, own, value));
                         }
                     }
                 }
@@ -119,17 +132,38 @@ impl Statsd {
         lines
     }
 
-    /// What has come of a counter since it was pushed.
-    fn since(&self, shown: &mut HashMap<String, f64>, key: String, value: f64) -> f64 {
+    /// What has come of a counter since it was pushed, if anything has.
+    fn counter(
+        &self,
+        name: &str,
+        shown: &mut HashMap<String, f64>,
+        key: String,
+        value: f64,
+    ) -> Option<Line> {
         let before = self.pushed.get(&key).copied().unwrap_or(0.0);
-        shown.insert(key, value);
+        shown.insert(key.clone(), value);
         // One that has fallen has begun anew.
-        if value < before {
-            value
-        } else {
-            value - before
-        }
+        let (before, more) = match value < before {
+            true => (0.0, value),
+            false => (before, value - before),
+        };
+        (more > 0.0).then(|| Line {
+            text: format!("{name}:{more}|c"),
+            counted: Some((key, before)),
+        })
     }
+}
+
+/// A line, and for a counter its key and what had been pushed before.
+struct Line {
+    text: String,
+    counted: Option<(String, f64)>,
+}
+
+/// Some of the lines.
+struct Datagram {
+    text: String,
+    lines: Range<usize>,
 }
 
 /// What tells a series from all others.
@@ -143,21 +177,16 @@ fn key(family: &Family, sample: &FamilySample, part: &str) -> String {
     key
 }
 
-fn counter(lines: &mut Vec<String>, name: &str, more: f64) {
-    if more > 0.0 {
-        lines.push(format!("{name}:{more}|c"));
-    }
-}
-
 /// statsd takes a number with a sign for a change.
-fn gauge(lines: &mut Vec<String>, name: &str, value: f64) {
-    let mut line = String::new();
-    if value < 0.0 {
-        let _ = write!(line, "{name}:0|g\n{name}:{value}|g");
-    } else {
-        let _ = write!(line, "{name}:{value}|g");
-    }
-    lines.push(line);
+fn gauge(lines: &mut Vec<Line>, name: &str, value: f64) {
+    let text = match value < 0.0 {
+        true => format!("{name}:0|g\n{name}:{value}|g"),
+        false => format!("{name}:{value}|g"),
+    };
+    lines.push(Line {
+        text,
+        counted: None,
+    });
 }
 
 /// What separates names and values in statsd, or parts of names, is no part of
@@ -170,15 +199,19 @@ fn in_names(character: char) -> char {
 }
 
 /// As many lines in a datagram as fit; one that is too long goes alone.
-fn packed(lines: &[String], mtu: usize) -> Vec<String> {
-    let mut datagrams: Vec<String> = Vec::new();
-    for line in lines {
+fn packed(lines: &[Line], mtu: usize) -> Vec<Datagram> {
+    let mut datagrams: Vec<Datagram> = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
         match datagrams.last_mut() {
-            Some(last) if last.len() + 1 + line.len() <= mtu => {
-                last.push('\n');
-                last.push_str(line);
+            Some(last) if last.text.len() + 1 + line.text.len() <= mtu => {
+                last.text.push('\n');
+                last.text.push_str(&line.text);
+                last.lines.end = index + 1;
             }
-            _ => datagrams.push(line.clone()),
+            _ => datagrams.push(Datagram {
+                text: line.text.clone(),
+                lines: index..index + 1,
+            }),
         }
     }
     datagrams
@@ -218,6 +251,11 @@ mod tests {
                 value,
             }],
         }
+    }
+
+    fn total(label: &str, value: f64) -> Family {
+        let value = Value::Number(value);
+        family("barnabas_x_total", Kind::Counter, label, value)
     }
 
     #[test]
@@ -267,30 +305,44 @@ mod tests {
     #[test]
     fn series_are_told_apart_and_remembered() {
         let (_listener, mut statsd) = statsd(1432);
-        let total = |label, value| {
-            let value = Value::Number(value);
-            family("barnabas_x_total", Kind::Counter, label, value)
+        let mut lines = |families: &[Family]| -> Vec<String> {
+            let lines = statsd.lines(families).into_iter();
+            lines.map(|line| line.text).collect()
         };
         let alike = [total("a.b", 3.0), total("a_b", 10.0)];
-        let lines = statsd.lines(&alike);
-        assert_eq!(
-            lines,
-            ["barnabas.x_total.a_b:3|c", "barnabas.x_total.a_b:10|c"]
-        );
-        assert_eq!(statsd.lines(&alike), [""; 0]);
-        assert_eq!(statsd.lines(&[]), [""; 0]);
-        let lines = statsd.lines(&[total("a.b", 5.0), total("a_b", 11.0)]);
-        assert_eq!(
-            lines,
-            ["barnabas.x_total.a_b:2|c", "barnabas.x_total.a_b:1|c"]
-        );
+        let both = ["barnabas.x_total.a_b:3|c", "barnabas.x_total.a_b:10|c"];
+        assert_eq!(lines(&alike), both);
+        assert_eq!(lines(&alike), [""; 0]);
+        assert_eq!(lines(&[]), [""; 0]);
+        let both = ["barnabas.x_total.a_b:2|c", "barnabas.x_total.a_b:1|c"];
+        assert_eq!(lines(&[total("a.b", 5.0), total("a_b", 11.0)]), both);
+    }
+
+    #[test]
+    fn what_could_not_be_sent_comes_with_the_next_push() {
+        let (listener, mut statsd) = statsd(1432);
+        statsd.push_once(&[total("a", 3.0)]);
+        assert_eq!(received(&listener), "barnabas.x_total.a:3|c");
+        // A datagram cannot be so long.
+        let long = "x".repeat(70_000);
+        statsd.push_once(&[total(&long, 1.0), total("a", 4.0)]);
+        assert_eq!(received(&listener), "barnabas.x_total.a:1|c");
+        let lines = statsd.lines(&[total(&long, 3.0), total("a", 4.0)]);
+        let ends = lines.iter().map(|line| line.text.ends_with(":3|c"));
+        assert_eq!(ends.collect::<Vec<_>>(), [true], "1 and 2 more");
     }
 
     #[test]
     fn a_datagram_is_no_longer_than_allowed() {
-        let lines = ["aaaa", "bbbb", "cc", "dddddddddddd", "e"].map(str::to_owned);
+        let lines = ["aaaa", "bbbb", "cc", "dddddddddddd", "e"].map(|text| Line {
+            text: text.to_owned(),
+            counted: None,
+        });
         let packed = packed(&lines, 9);
-        assert_eq!(packed, ["aaaa\nbbbb", "cc", "dddddddddddd", "e"]);
+        let texts: Vec<&str> = packed.iter().map(|own| &*own.text).collect();
+        assert_eq!(texts, ["aaaa\nbbbb", "cc", "dddddddddddd", "e"]);
+        let places: Vec<_> = packed.iter().map(|own| own.lines.clone()).collect();
+        assert_eq!(places, [0..2, 2..3, 3..4, 4..5]);
     }
 
     #[tokio::test]
