@@ -265,18 +265,23 @@ async fn a_client_that_hangs_up_takes_no_message() {
     let topic = new_topic("hang-up", 1);
     let group = topic_name("hang-up");
     let path = format!("/topics/{topic}/messages?group={group}");
-    gateway
-        .get(&path)
-        .await
-        .is_error(408, "long polling timeout");
+    fill(&topic, 1);
+    let message = gateway.consume(&topic, &format!("group={group}")).await;
+    assert_eq!(message["offset"], 0);
     for _ in 0..3 {
         let request = gateway.client.get(gateway.url(&path)).send();
         let cancelled = tokio::time::timeout(Duration::from_millis(200), request).await;
         assert!(cancelled.is_err());
     }
+    let dispatcher = &gateway.proxies.get("").unwrap().dispatcher;
+    let started = Instant::now();
+    while dispatcher.statistics().iter().any(|own| own.waiting > 0) {
+        assert!(started.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     fill(&topic, 1);
     let message = gateway.consume(&topic, &format!("group={group}")).await;
-    assert_eq!(message["offset"], 0);
+    assert_eq!(message["offset"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -328,13 +333,18 @@ async fn limits_have_their_own_answers() {
         Changes {
             dispatch: DispatchConfig {
                 queued_requests: 1,
+                long_polling: Duration::from_secs(10),
                 ..Changes::default().dispatch
             },
             ..Changes::default()
         },
         None,
     );
-    let path = format!("/topics/{topic}/messages?group={}", topic_name("limits"));
+    let group = topic_name("limits");
+    let path = format!("/topics/{topic}/messages?group={group}");
+    // Making the group takes none of their time.
+    fill(&topic, 1);
+    narrow.consume(&topic, &format!("group={group}")).await;
     let (a, b, c) = tokio::join!(narrow.get(&path), narrow.get(&path), narrow.get(&path));
     let mut statuses = [a.status, b.status, c.status];
     statuses.sort_unstable();

@@ -52,7 +52,7 @@ fn every_mechanism_is_let_in_and_a_wrong_password_is_not() {
         assert_eq!(status.code(), Some(0), "{}", gateway.stderr());
     }
     let wrong = "{enable: true, mechanism: SCRAM-SHA-512, user: ann, password: hunter2}";
-    let (_folder, path) = pixy(&kafka, wrong, "3s");
+    let (_folder, path) = pixy(&kafka, wrong, "15s");
     let output = run(&["kafka-pixy", "-config", text(&path)]);
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
