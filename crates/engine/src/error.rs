@@ -135,6 +135,8 @@ pub enum Error {
         error: KafkaError,
         /// librdkafka's sentence with the names of what it is about.
         text: String,
+        /// The client is of no use any more: no later call succeeds.
+        is_fatal: bool,
     },
     /// The list of topics to subscribe to holds an empty name or is empty.
     #[error("empty topic name in the subscription")]

@@ -7,7 +7,7 @@
 //! In reading order:
 //!
 //! - `properties`: librdkafka properties as written by users, and what is
-//!   wrong with them;
+//!   wrong with them; `outdated`: as they were written once;
 //! - `cluster`: a Kafka cluster, its shared producers, its consumers;
 //! - `producer`: one producer for many callers, each of which can wait for
 //!   exactly its own messages;
@@ -51,6 +51,7 @@ mod local;
 mod native;
 mod news;
 mod outbox;
+mod outdated;
 mod producer;
 mod properties;
 mod proxies;
@@ -101,6 +102,7 @@ pub use outbox::{
     ProduceError, ProduceSink, Statsd, StatsdConfig, Strategy, TopicCounts, TopicInfo,
     TopicSettings, TopicState, TopicView, phash2,
 };
+pub use outdated::bring_up_to_date;
 pub use producer::{
     Caller, CallerLimits, CallerReport, Delivery, DeliverySink, Destination, DropReason, Drops,
     Producer, ProducerStatistics, Record, Sent, Stored, Submitted, Topic, TopicStatistics,

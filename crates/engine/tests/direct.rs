@@ -7,7 +7,7 @@ use barnabas_engine::{
 use barnabas_testkit::{shared, topic_name};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -300,4 +300,99 @@ fn a_topic_is_described_whole() {
             ([0].as_slice(), [0].as_slice())
         );
     }
+}
+
+#[test]
+fn what_is_sent_while_draining_does_not_wait_for_linger() {
+    let topic = topic(1);
+    let setup = start(
+        &shared().bootstrap_servers(),
+        &[("linger.ms", "100000")],
+        &[],
+    );
+    let _draining = setup.producer.drain().unwrap();
+    for round in 0..3 {
+        while setup.heard.recv_timeout(PATIENCE).unwrap() != Heard::Drained {}
+        // There was a moment at which nothing was outstanding.
+        let values = [Some(b"more".as_slice())].into_iter();
+        let taken = setup.producer.send_values(&topic, 0, values).unwrap();
+        assert_eq!((round, taken), (round, 1));
+        while setup.heard.recv_timeout(PATIENCE).unwrap() != Heard::Ended(0, 1) {}
+    }
+}
+
+#[test]
+fn closing_waits_for_the_thread_that_drains() {
+    let setup = start("127.0.0.1:1", &[], &[]);
+    let values = [Some(b"stays".as_slice())].into_iter();
+    setup.producer.send_values("t", 0, values).unwrap();
+    let draining = setup.producer.drain().unwrap();
+    drop(draining);
+    drop(setup.producer);
+    assert_eq!(Arc::strong_count(&setup.ear), 1, "nobody can call it");
+}
+
+/// Notes, each time that it is told of messages, what was outstanding then.
+struct Watch {
+    producer: OnceLock<Weak<DirectProducer>>,
+    noted: Mutex<Sender<(u64, u64)>>,
+}
+
+impl DirectObserver for Watch {
+    fn log(&self, _level: i32, _facility: &str, _text: &str) {}
+    fn error(&self, _error: KafkaError, _reason: &str, _is_fatal: bool) {}
+    fn statistics(&self, _json: String) {}
+    fn ended(&self, _error: KafkaError, messages: u64) {
+        let producer = self.producer.wait().upgrade().unwrap();
+        let noted = (messages, producer.outstanding());
+        self.noted.lock().unwrap().send(noted).unwrap();
+    }
+    fn drained(&self) {}
+}
+
+#[test]
+fn who_sees_that_nothing_is_outstanding_has_been_told_everything() {
+    let (sender, noted) = channel();
+    let watch = Arc::new(Watch {
+        producer: OnceLock::new(),
+        noted: Mutex::new(sender),
+    });
+    let property = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let config = DirectConfig {
+        client: vec![
+            property("bootstrap.servers", "127.0.0.1:1"),
+            property("queue.buffering.max.kbytes", "1"),
+            property("message.timeout.ms", "50"),
+        ],
+        ..DirectConfig::default()
+    };
+    let observer: Arc<dyn DirectObserver> = Arc::clone(&watch) as _;
+    let producer = Arc::new(DirectProducer::start(config, observer).unwrap());
+    watch.producer.set(Arc::downgrade(&producer)).unwrap();
+    let values = [Some(b"a".as_slice()), None].into_iter();
+    assert_eq!(producer.send_values("t", 0, values).unwrap(), 2);
+    let mut told = 0;
+    while told < 2 {
+        let (messages, outstanding) = noted.recv_timeout(PATIENCE).unwrap();
+        assert!(outstanding >= messages, "{outstanding} of {messages}");
+        told += messages;
+    }
+    while producer.outstanding() > 0 {
+        std::thread::yield_now();
+    }
+
+    // The same for what never finds room: it waits until it is refused.
+    let (sender, seen) = channel();
+    let watched = Arc::downgrade(&producer);
+    let sink = move |outcomes: Vec<DirectOutcome>| {
+        let outstanding = watched.upgrade().unwrap().outstanding();
+        sender.send((outcomes, outstanding)).unwrap();
+    };
+    let large = [b'x'; 2000];
+    producer
+        .submit("t", 0, &[plain(&large)], Box::new(sink))
+        .unwrap();
+    let (outcomes, outstanding) = seen.recv_timeout(PATIENCE).unwrap();
+    assert!(outcomes[0].error.unwrap().is(ErrorCode::QueueFull));
+    assert_eq!((outstanding, producer.outstanding()), (1, 0));
 }

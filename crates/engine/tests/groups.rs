@@ -167,11 +167,32 @@ async fn a_reader_that_is_silent_too_long_is_told_and_joins_again() {
         .and_then(|rest| rest.strip_suffix("ms"))
         .unwrap_or_else(|| panic!("{text}"));
     by.parse::<u64>().unwrap();
-    let Error::Consume { error, .. } = error else {
+    let Error::Consume {
+        error, is_fatal, ..
+    } = error
+    else {
         panic!("{error:?}");
     };
     assert!(error.is(ErrorCode::PollExceeded));
+    assert!(!is_fatal);
     assert_eq!(next(&consumer).await.offset, 1, "it has joined again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_another_has_replaced_has_failed_for_good() {
+    let cluster = open(&shared().bootstrap_servers());
+    let topic = new_topic("fenced", 1);
+    let group = topic_name("fenced");
+    let own = [("group.instance.id", "the only one")];
+    let first = join(&cluster, &group, "first", &topic, &own);
+    holds(&first, 1).await;
+    let second = join(&cluster, &group, "second", &topic, &own);
+    let failed = tokio::time::timeout(PATIENCE, first.next()).await.unwrap();
+    let Err(Error::Consume { text, is_fatal, .. }) = failed.map(|message| message.offset()) else {
+        panic!("a message, or another error");
+    };
+    assert!(is_fatal, "{text}");
+    holds(&second, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

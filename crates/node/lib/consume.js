@@ -35,6 +35,8 @@ class Batches {
     this._starting = undefined;
     this._ending = undefined;
     this._is_aborted = false;
+    // What it has ended with, until somebody is told.
+    this._failure = undefined;
     this._on_abort = () => this._abort();
     if (options.signal?.aborted) {
       this._is_aborted = true;
@@ -48,11 +50,13 @@ class Batches {
   _open() {
     const options = this._options;
     const Kind = options.group_id === undefined ? Consumer : GroupConsumer;
-    return new Kind({
+    const consumer = new Kind({
       ...options,
       max_callbacks_in_flight: (options.prefetch ?? PREFETCH) + 1,
       receive_callback: (info) => this._receive(info),
     });
+    consumer._on_fatal = (error) => this._fail(error);
+    return consumer;
   }
 
   /** A promise that `done` settles, which is what the consumer waits for. */
@@ -75,7 +79,7 @@ class Batches {
     this._last?.done();
     this._last = undefined;
     if (this._is_aborted || this._ending) {
-      return this.return();
+      return this._over();
     }
     const asked = new Promise((resolve, reject) => {
       this._asked.push({ resolve, reject });
@@ -93,6 +97,18 @@ class Batches {
     this._ending ??= this._end();
     await this._ending;
     return { value, done: true };
+  }
+
+  /** The answer to whoever asks on. */
+  async _over() {
+    const failure = this._failure;
+    this._failure = undefined;
+    const end = this.return();
+    if (failure) {
+      await end.catch(() => {});
+      throw failure;
+    }
+    return end;
   }
 
   async throw(error) {
@@ -127,8 +143,13 @@ class Batches {
     }
   }
 
+  /** Nothing more will come: whoever asks is told why, now or next. */
   _fail(error) {
+    if (this._ending) {
+      return;
+    }
     const asked = this._asked.splice(0);
+    this._failure = asked.length > 0 ? undefined : error;
     const ended = this.return().catch(() => {});
     for (const { reject } of asked) {
       ended.then(() => reject(error));

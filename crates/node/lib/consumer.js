@@ -51,6 +51,8 @@ class Consumer {
     this._timers = new Set();
     this._locks = [];
     this._is_ended = false;
+    // Told when nothing more will come, whatever is done.
+    this._on_fatal = undefined;
     // Ends what would try on after a stop.
     this._stopping = new AbortController();
     const most = count(options.max_messages_per_callback, MOST_MESSAGES);
@@ -418,6 +420,9 @@ class Consumer {
   _client_error({ error, reason, fatal }) {
     this._log('error', 'rdkafka:', { error, reason });
     this._report({ code: error, message: reason, fatal: Boolean(fatal) });
+    if (fatal) {
+      this._on_fatal?.(Object.assign(new Error(reason), { code: error }));
+    }
   }
 
   _partition_error({ partition, errcode, errstr }) {

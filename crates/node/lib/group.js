@@ -159,8 +159,11 @@ class GroupHandle {
 
   /** Native code has something to tell. */
   _wake() {
+    if (!this._native) {
+      return; // It was refused; what it has said is for nobody.
+    }
     const news = this._native.take();
-    tell(this._options, news);
+    tell(this._options, news.said);
     const { revoked, assigned, areLost: are_lost } = news;
     if (revoked.length > 0 || assigned.length > 0) {
       this._options.partitions_cb({ revoked, assigned, are_lost });

@@ -31,18 +31,18 @@ function plain(error) {
 }
 
 /** Hands log lines and errors of a client to its callbacks. */
-function tell({ log_cb: onLog, error_cb: onError }, news) {
+function tell({ log_cb: onLog, error_cb: onError }, { logs, errors, left_out }) {
   if (callable(onLog)) {
-    for (const line of news.logs) {
+    for (const line of logs) {
       call(onLog, line);
     }
-    if (news.left_out > 0) {
-      const message = `${news.left_out} lines and errors were left out: nobody took them in time`;
+    if (left_out > 0) {
+      const message = `${left_out} lines and errors were left out: nobody took them in time`;
       call(onLog, { level: 4, facility: 'LOG', message });
     }
   }
   if (callable(onError)) {
-    for (const { error, reason, fatal } of news.errors) {
+    for (const { error, reason, fatal } of errors) {
       call(onError, fatal ? { error, reason, fatal } : { error, reason });
     }
   }

@@ -5,6 +5,7 @@
 
 const fs = require('node:fs');
 const path = require('node:path');
+const { libc, platformName } = require('./platform');
 
 const PLATFORMS = [
   'darwin-arm64',
@@ -15,29 +16,6 @@ const PLATFORMS = [
   'linux-x64-musl',
   'win32-x64-msvc',
 ];
-
-/** The C library of this process: 'glibc' or 'musl' on Linux, else undefined. */
-function libc() {
-  if (process.platform !== 'linux') {
-    return undefined;
-  }
-  const { header, sharedObjects } = process.report.getReport();
-  const isGlibc = header.glibcVersionRuntime !== undefined;
-  return isGlibc || !sharedObjects.some((file) => file.includes('ld-musl-')) ? 'glibc' : 'musl';
-}
-
-/** napi-rs's name of this platform. */
-function platformName() {
-  const { platform, arch } = process;
-  switch (platform) {
-    case 'linux':
-      return `${platform}-${arch}-${libc() === 'musl' ? 'musl' : 'gnu'}`;
-    case 'win32':
-      return `${platform}-${arch}-msvc`;
-    default:
-      return `${platform}-${arch}`;
-  }
-}
 
 function load() {
   const configured = process.env.NAPI_RS_NATIVE_LIBRARY_PATH;

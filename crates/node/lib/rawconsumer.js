@@ -56,8 +56,11 @@ function RawConsumer(options) {
 
 /** Native code has something to tell. */
 RawConsumer.prototype._wake = function () {
+  if (!this._native) {
+    return; // It was refused; what it has said is for nobody.
+  }
   const news = this._native.take();
-  tell(this._options, news);
+  tell(this._options, news.said);
   const { stat_cb: onStatistics } = this._options;
   if (news.statistics !== undefined && callable(onStatistics)) {
     call(onStatistics, news.statistics);

@@ -34,9 +34,12 @@ function RawProducer(options) {
 
 /** Native code has something to tell. */
 RawProducer.prototype._wake = function () {
+  if (!this._native) {
+    return; // It was refused; what it has said is for nobody.
+  }
   const news = this._native.take();
   const { stat_cb: onStatistics, dr_cb: onReports } = this._options;
-  tell(this._options, news);
+  tell(this._options, news.said);
   if (news.statistics !== undefined && callable(onStatistics)) {
     call(onStatistics, news.statistics);
   }

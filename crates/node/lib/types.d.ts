@@ -155,6 +155,10 @@ export class Producer {
   /** Resolves when the queue is empty; the client is closed then. */
   stop(options?: RetryOptions): Bluebird<void>;
   [Symbol.asyncDispose](): Promise<void>;
+  /** May be overridden: messages that have ended, by code. */
+  _rdkafka_dr_callback(list: DeliveryReport['rdkafka_errinfo']): void;
+  /** May be overridden: librdkafka's statistics. */
+  _rdkafka_stats_callback(json: string): void;
 }
 
 // ---------------------------------------------------------------- consumer
@@ -264,12 +268,29 @@ export class Consumer {
   readonly num_workers: number;
   readonly offset_mgr: any;
   readonly handle: any;
+  /** The offset that each partition goes on with. */
+  readonly expected_offsets: Record<string, number>;
+  /** The last offsets of each partition's batches that are not committed. */
+  readonly receiving_offsets: Record<string, number[]>;
   /** The partitions, as text, in ascending order. */
   start(): Bluebird<string[]>;
   pause(): void;
   resume(): void;
   stop(options?: StoppingOptions): Bluebird<void>;
   [Symbol.asyncDispose](): Promise<void>;
+  /** May be overridden: the partitions of this worker's slot. */
+  _my_partitions(count: number): number[];
+  /** May be overridden: what the handle has fetched. */
+  _rdkakfa_recv_callback(
+    messages: any[],
+    errors?: any[],
+    starts?: Float64Array,
+    lanes?: Int32Array,
+  ): void;
+  /** May be overridden: a batch that ends with these offsets is processed. */
+  _receive_done(offsets: Record<string, number>): void;
+  /** May be overridden: librdkafka's statistics. */
+  _rdkafka_stats_callback(json: string): void;
 }
 
 /** A batch that the next one, or `done`, marks as processed. */

@@ -6,6 +6,7 @@
 const { execFileSync } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');
+const { platformName } = require('../lib/platform');
 
 const root = path.join(__dirname, '..');
 
@@ -25,24 +26,17 @@ function cargo(...args) {
     .flatMap(({ executable, filenames }) => (executable ? [executable] : filenames));
 }
 
-/** The platform's name by the loader's own rule, without loading anything. */
-function platform() {
-  const libc = process.report.getReport().header.glibcVersionRuntime ? 'gnu' : 'musl';
-  const suffix = { linux: `-${libc}`, win32: '-msvc' }[process.platform] ?? '';
-  return `${process.platform}-${process.arch}${suffix}`;
-}
-
 function build(...flags) {
   const made = cargo('build', '-p', 'barnabas-node', ...flags);
   const library = made.find((file) => /barnabas_node\.(so|dylib|dll)$/.test(file));
-  const target = path.join(root, 'lib', `barnabas.${platform()}.node`);
+  const target = path.join(root, 'lib', `barnabas.${platformName()}.node`);
   // Replaced as a whole: a process may have the old one mapped.
   fs.copyFileSync(library, `${target}.new`);
   fs.renameSync(`${target}.new`, target);
   return target;
 }
 
-module.exports = { build, cargo, platform, root };
+module.exports = { build, cargo, root };
 
 if (require.main === module) {
   console.log(build(...process.argv.slice(2)));

@@ -10,7 +10,8 @@ const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { parseArgs } = require('node:util');
-const { cargo, platform, root } = require('./build');
+const { platformName } = require('../lib/platform');
+const { cargo, root } = require('./build');
 const { PLATFORMS, files, optionalDependencies } = require('./platforms');
 
 /** What the root tarball may hold, and how large it and a binary may be. */
@@ -81,8 +82,8 @@ function pack(out, binary) {
   fs.mkdirSync(out, { recursive: true });
   const staging = fs.mkdtempSync(path.join(os.tmpdir(), 'barnabas-pack-'));
   try {
-    const [target] = Object.entries(PLATFORMS).find(([, { name }]) => name === platform());
-    const main = `barnabas.${platform()}.node`;
+    const [target] = Object.entries(PLATFORMS).find(([, { name }]) => name === platformName());
+    const main = `barnabas.${platformName()}.node`;
     const ofPlatform = path.join(staging, 'platform');
     fs.mkdirSync(ofPlatform);
     for (const [name, text] of Object.entries(files(target))) {

@@ -1,10 +1,7 @@
 //! What a handle's options mean to librdkafka (contract: `node.md`, section
 //! 13: defaults that moved since 0.8.6).
 
-use barnabas_engine::DirectConfig;
-
-/// Properties of 0.8.6 that no longer exist; they have no effect.
-const GONE: [&str; 1] = ["enforce.isr.cnt"];
+use barnabas_engine::{DirectConfig, bring_up_to_date};
 
 /// What every producer's handle has unless its user says otherwise.
 const DEFAULTS: [(&str, &str); 2] = [
@@ -18,11 +15,12 @@ pub(crate) fn of_producer(
     topics: Vec<String>,
     has_statistics: bool,
 ) -> (DirectConfig, Vec<String>) {
-    let mut warnings = Vec::new();
     let defaults = DEFAULTS.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut client = Vec::from(defaults);
-    client.extend(pairs(driver, &mut warnings));
-    let topics = pairs(topics, &mut warnings);
+    client.extend(pairs(driver));
+    let mut topics = pairs(topics);
+    let mut warnings = bring_up_to_date(&mut client);
+    warnings.extend(bring_up_to_date(&mut topics));
     let config = DirectConfig {
         client,
         topics,
@@ -32,17 +30,11 @@ pub(crate) fn of_producer(
 }
 
 /// Names and values in turn.
-pub(crate) fn pairs(flat: Vec<String>, warnings: &mut Vec<String>) -> Vec<(String, String)> {
+pub(crate) fn pairs(flat: Vec<String>) -> Vec<(String, String)> {
     let mut flat = flat.into_iter();
     let mut pairs = Vec::with_capacity(flat.len() / 2);
     while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
-        if GONE.contains(&name.as_str()) {
-            warnings.push(format!(
-                "Configuration property {name} no longer exists: it has no effect"
-            ));
-        } else {
-            pairs.push((name, value));
-        }
+        pairs.push((name, value));
     }
     pairs
 }

@@ -2,10 +2,10 @@
 
 use crate::batches::{Batch, Gathered};
 use crate::config::pairs;
-use crate::mailbox::{KEPT, Mailbox};
+use crate::mailbox::Mailbox;
 use crate::metadata::Question;
-use crate::producer::{ClientError, LogLine};
 use crate::progress::whole;
+use crate::said::Said;
 use barnabas_engine::{
     Error as EngineError, KafkaError, LocalBatch, LocalConfig, LocalConsumer, LocalSink,
     Properties, Refusal, ViewError,
@@ -14,7 +14,6 @@ use napi::bindgen_prelude::{AsyncTask, Function};
 use napi::{Error, Result};
 use napi_derive::napi;
 use parking_lot::Mutex;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -24,9 +23,7 @@ use std::time::Duration;
 #[derive(Default)]
 struct News {
     batches: Vec<Gathered>,
-    logs: VecDeque<LogLine>,
-    errors: VecDeque<ClientError>,
-    left_out: u32,
+    said: Said,
     statistics: Option<String>,
 }
 
@@ -47,31 +44,15 @@ impl LocalSink for Sink {
     }
 
     fn log(&mut self, level: i32, facility: &str, line: &str) {
-        self.ear.mailbox.put(|news| {
-            if news.logs.len() == KEPT {
-                news.left_out += 1;
-                return;
-            }
-            news.logs.push_back(LogLine {
-                level,
-                facility: facility.to_owned(),
-                message: line.to_owned(),
-            });
-        });
+        self.ear
+            .mailbox
+            .put(|news| news.said.log(level, facility, line));
     }
 
     fn error(&mut self, error: KafkaError, reason: &str, is_fatal: bool) {
-        self.ear.mailbox.put(|news| {
-            if news.errors.len() == KEPT {
-                news.left_out += 1;
-                return;
-            }
-            news.errors.push_back(ClientError {
-                error: error.number(),
-                reason: reason.to_owned(),
-                fatal: is_fatal,
-            });
-        });
+        self.ear
+            .mailbox
+            .put(|news| news.said.error(error.number(), reason, is_fatal));
     }
 
     fn statistics(&mut self, json: String) {
@@ -99,13 +80,8 @@ pub struct ConsumerSettings {
 pub struct ConsumerNews {
     /// Batches, in order.
     pub batches: Vec<Batch>,
-    /// Log lines.
-    pub logs: Vec<LogLine>,
-    /// Errors of the client.
-    pub errors: Vec<ClientError>,
-    /// Lines and errors that there was no room for.
-    #[napi(js_name = "left_out")]
-    pub left_out: u32,
+    /// Log lines and errors.
+    pub said: Said,
     /// librdkafka's statistics as JSON.
     pub statistics: Option<String>,
 }
@@ -145,11 +121,11 @@ impl NativeConsumer {
         let ear = Arc::new(Ear {
             mailbox: Mailbox::new(&wake)?,
         });
-        let mut sink = Sink {
+        let sink = Sink {
             ear: Arc::clone(&ear),
             is_extended: settings.is_extended,
         };
-        let config = configured(topic, driver, of_topic, &settings, &mut sink);
+        let config = configured(topic, driver, of_topic, &settings);
         match LocalConsumer::open(config, sink) {
             Ok(consumer) => Ok(Self {
                 consumer: Arc::new(consumer),
@@ -169,9 +145,7 @@ impl NativeConsumer {
         let news = self.ear.mailbox.take();
         ConsumerNews {
             batches: news.batches.into_iter().map(Batch::from).collect(),
-            logs: news.logs.into(),
-            errors: news.errors.into(),
-            left_out: news.left_out,
+            said: news.said,
             statistics: news.statistics,
         }
     }
@@ -263,16 +237,9 @@ fn configured(
     driver: Vec<String>,
     of_topic: Vec<String>,
     settings: &ConsumerSettings,
-    sink: &mut Sink,
 ) -> LocalConfig {
-    /// The syslog level of a warning.
-    const WARNING: i32 = 4;
-    let mut warnings = Vec::new();
-    let mut client: Properties = pairs(driver, &mut warnings).into_iter().collect();
-    let of_topic = pairs(of_topic, &mut warnings).into_iter().collect();
-    for warning in warnings {
-        sink.log(WARNING, "CONFWARN", &warning);
-    }
+    let mut client: Properties = pairs(driver).into_iter().collect();
+    let of_topic = pairs(of_topic).into_iter().collect();
     let interval = "statistics.interval.ms";
     let is_number = |text: &str| text.parse::<u32>().is_ok();
     // A value that librdkafka would refuse is still refused.

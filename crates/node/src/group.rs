@@ -1,28 +1,31 @@
 //! The handle of a member of a consumer group.
 //!
-//! A thread of its own gathers batches from the engine's consumer. Each
-//! partition has a number here for as long as the member holds it; when it
-//! comes again it has another one, so that what was given up meanwhile is not
-//! committed.
+//! A thread of its own gathers batches from the engine's consumer, in which
+//! partitions have numbers ([`Lanes`]).
 
 use crate::batches::{Batch, Gathered};
 use crate::config::pairs;
 use crate::consumer::{ConsumerSettings, words};
 use crate::holding::{Holding, Place};
-use crate::mailbox::{KEPT, Mailbox};
-use crate::producer::{ClientError, LogLine};
+use crate::lanes::{Lanes, Numbered};
+use crate::mailbox::Mailbox;
 use crate::progress::whole;
+use crate::said::Said;
 use barnabas_engine::{
     Cluster, ClusterConfig, Consumer, ConsumerObserver, Error as EngineError, ErrorCode,
-    KafkaError, Message, Position, Properties,
+    KafkaError, Message, Position, Properties, bring_up_to_date,
 };
 use napi::bindgen_prelude::Function;
 use napi::{Error, Result};
 use napi_derive::napi;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -31,8 +34,12 @@ use tokio::time::Instant;
 /// So many batches are gathered before JavaScript has taken them.
 const AHEAD: usize = 2;
 
-/// syslog's level of a warning.
-const WARNING: i32 = 4;
+/// So many messages are taken in one go, during which nothing can be given up.
+const AT_ONCE: usize = 64;
+
+/// How long leaving may take when the process or the worker ends. What is not
+/// over then ends behind it: librdkafka waits for brokers that do not answer.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What a member has to say.
 #[derive(Default)]
@@ -41,37 +48,9 @@ struct News {
     taken_on: Vec<Lane>,
     given_up: Vec<i32>,
     holding: Holding,
-    logs: VecDeque<LogLine>,
-    errors: VecDeque<ClientError>,
-    left_out: u32,
+    said: Said,
     statistics: Option<String>,
     is_closed: bool,
-}
-
-impl News {
-    fn log(&mut self, level: i32, facility: &str, line: &str) {
-        if self.logs.len() == KEPT {
-            self.left_out += 1;
-            return;
-        }
-        self.logs.push_back(LogLine {
-            level,
-            facility: facility.to_owned(),
-            message: line.to_owned(),
-        });
-    }
-
-    fn fail(&mut self, error: i32, reason: &str) {
-        if self.errors.len() == KEPT {
-            self.left_out += 1;
-            return;
-        }
-        self.errors.push_back(ClientError {
-            error,
-            reason: reason.to_owned(),
-            fatal: false,
-        });
-    }
 }
 
 /// A partition that the member holds.
@@ -105,13 +84,8 @@ pub struct GroupNews {
     /// Partitions that it reads now; those that are also among `revoked` came
     /// back.
     pub assigned: Vec<Place>,
-    /// Log lines.
-    pub logs: Vec<LogLine>,
-    /// Errors of the client, and what reading has failed with.
-    pub errors: Vec<ClientError>,
-    /// Lines and errors that there was no room for.
-    #[napi(js_name = "left_out")]
-    pub left_out: u32,
+    /// Log lines and errors.
+    pub said: Said,
     /// librdkafka's statistics as JSON.
     pub statistics: Option<String>,
     /// Whether the group is left.
@@ -123,41 +97,41 @@ struct Shared {
     mailbox: Arc<Mailbox<News>>,
     /// `None` once it is being closed.
     consumer: Mutex<Option<Arc<Consumer>>>,
-    lanes: Mutex<BTreeMap<i32, Named>>,
+    lanes: Arc<Mutex<Lanes>>,
     ahead: AtomicUsize,
     is_ending: AtomicBool,
     changed: Notify,
 }
 
-/// What a number stands for.
-#[derive(Clone, PartialEq, Eq)]
-struct Named {
-    topic: Arc<str>,
-    partition: i32,
-}
-
 /// The engine's way to the mailbox, for what is no message.
-struct Ear(Arc<Mailbox<News>>);
+struct Ear {
+    mailbox: Arc<Mailbox<News>>,
+    lanes: Arc<Mutex<Lanes>>,
+}
 
 impl ConsumerObserver for Ear {
     fn log(&self, level: i32, facility: &str, line: &str) {
-        self.0.put(|news| news.log(level, facility, line));
+        self.mailbox
+            .put(|news| news.said.log(level, facility, line));
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.put(|news| news.fail(error.number(), reason));
+        self.mailbox
+            .put(|news| news.said.error(error.number(), reason, false));
     }
 
     fn statistics(&self, json: &str) {
-        self.0.put(|news| news.statistics = Some(json.to_owned()));
+        self.mailbox
+            .put(|news| news.statistics = Some(json.to_owned()));
     }
 
     fn assigned(&self, partitions: &[(String, i32)]) {
-        self.0.put(|news| news.holding.assigned(partitions));
+        self.mailbox.put(|news| news.holding.assigned(partitions));
     }
 
     fn revoked(&self, partitions: &[(String, i32)], are_lost: bool) {
-        self.0
+        self.lanes.lock().give_up(partitions);
+        self.mailbox
             .put(|news| news.holding.revoked(partitions, are_lost));
     }
 }
@@ -167,6 +141,8 @@ impl ConsumerObserver for Ear {
 pub struct NativeGroup {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// Closed when the thread ends.
+    ended: mpsc::Receiver<Infallible>,
 }
 
 #[napi]
@@ -187,12 +163,17 @@ impl NativeGroup {
         wake: Function<'_, (), ()>,
     ) -> Result<Self> {
         let refused = |error: EngineError| Error::from_reason(words(&error));
-        let mut warnings = Vec::new();
-        let properties: Properties = pairs(properties, &mut warnings).into_iter().collect();
+        let mut properties = pairs(properties);
+        let warnings = bring_up_to_date(&mut properties);
+        let properties: Properties = properties.into_iter().collect();
         let cluster = Cluster::open(ClusterConfig::default()).map_err(refused)?;
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         let mailbox = Arc::new(Mailbox::new(&wake)?);
-        let ear = Arc::new(Ear(Arc::clone(&mailbox)));
+        let lanes = Arc::<Mutex<Lanes>>::default();
+        let ear = Arc::new(Ear {
+            mailbox: Arc::clone(&mailbox),
+            lanes: Arc::clone(&lanes),
+        });
         let consumer = match cluster.observed_consumer(&properties, &topics, ear) {
             Ok(consumer) => Arc::new(consumer),
             Err(error) => {
@@ -201,12 +182,12 @@ impl NativeGroup {
             }
         };
         for warning in warnings {
-            mailbox.put(|news| news.log(WARNING, "CONFWARN", &warning));
+            mailbox.put(|news| news.said.warn(&warning));
         }
         let shared = Arc::new(Shared {
             mailbox,
             consumer: Mutex::new(Some(Arc::clone(&consumer))),
-            lanes: Mutex::default(),
+            lanes,
             ahead: AtomicUsize::new(0),
             is_ending: AtomicBool::new(false),
             changed: Notify::new(),
@@ -215,22 +196,23 @@ impl NativeGroup {
         let reader = Reader {
             shared: Arc::clone(&shared),
             consumer,
-            last_lane: 0,
-            current: None,
             limit: settings.max_messages.max(1) as usize,
             linger: linger.unwrap_or_default(),
             is_extended: settings.is_extended,
         };
+        let (ending, ended) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("group-reader".to_owned())
             .spawn(move || {
                 reader.run();
                 drop(cluster);
+                drop(ending);
             });
         match thread {
             Ok(thread) => Ok(Self {
                 shared,
                 thread: Some(thread),
+                ended,
             }),
             Err(error) => {
                 shared.mailbox.close();
@@ -250,9 +232,7 @@ impl NativeGroup {
             revoked: news.holding.revoked,
             are_lost: news.holding.are_lost,
             assigned: news.holding.assigned,
-            logs: news.logs.into(),
-            errors: news.errors.into(),
-            left_out: news.left_out,
+            said: news.said,
             statistics: news.statistics,
             is_closed: news.is_closed,
         }
@@ -291,7 +271,9 @@ impl NativeGroup {
         let (pairs, _) = in_turn.as_chunks::<2>();
         for [lane, offset] in pairs {
             let lane = i32::try_from(whole(*lane)).unwrap_or(-1);
-            let Some(place) = self.shared.lanes.lock().get(&lane).cloned() else {
+            // Until it is stored the partition cannot be given up.
+            let lanes = self.shared.lanes.lock();
+            let Some(place) = lanes.place(lane) else {
                 continue;
             };
             let position = Position {
@@ -323,12 +305,15 @@ impl NativeGroup {
 }
 
 impl Drop for NativeGroup {
-    /// Waits until the client's threads have ended: when the process or the
-    /// worker ends, nothing of it may run on.
+    /// Leaves the group and waits, for a while, until the client's threads
+    /// have ended: when the process or the worker ends, nothing of it should
+    /// run on.
     fn drop(&mut self) {
         self.close();
         self.dispose();
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.thread.take()
+            && self.ended.recv_timeout(FAREWELL) == Err(RecvTimeoutError::Disconnected)
+        {
             let _ = thread.join();
         }
     }
@@ -338,129 +323,113 @@ impl Drop for NativeGroup {
 struct Reader {
     shared: Arc<Shared>,
     consumer: Arc<Consumer>,
-    last_lane: i32,
-    /// The number of the last message's partition.
-    current: Option<(Named, i32)>,
     limit: usize,
     linger: Duration,
     is_extended: bool,
 }
 
+/// What taking messages comes to.
+type Taken<T> = std::result::Result<T, EngineError>;
+
 impl Reader {
-    fn run(mut self) {
+    fn run(self) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build();
         match runtime {
             Ok(runtime) => runtime.block_on(async move {
-                self.read().await;
+                let _ = self.read().await;
                 self.leave().await;
             }),
             Err(error) => {
-                self.shared.fail(-1, &error.to_string());
+                self.shared.fail(-1, &error.to_string(), true);
                 self.shared.mailbox.put(|news| news.is_closed = true);
             }
         }
     }
 
-    async fn read(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        let consumer = Arc::clone(&self.consumer);
+    /// Breaks when the client has failed for good, which was told.
+    async fn read(&self) -> ControlFlow<()> {
+        let shared = &self.shared;
         loop {
             if shared.is_ending.load(Ordering::Acquire) {
-                return;
+                return ControlFlow::Continue(());
             }
             if shared.ahead.load(Ordering::Acquire) >= AHEAD {
                 shared.changed.notified().await;
                 continue;
             }
-            let first = tokio::select! {
-                first = consumer.next() => first,
-                () = shared.changed.notified() => continue,
-            };
-            match first {
-                Ok(first) => self.gather(&consumer, &first).await,
-                Err(error) => shared.failed(&error),
+            let mut batch = Gathered::empty(self.is_extended);
+            tokio::select! {
+                first = self.wait(&mut batch) => match first {
+                    Ok(()) => self.gather(batch).await?,
+                    Err(error) => shared.failed(&error)?,
+                },
+                () = shared.changed.notified() => {}
             }
         }
+    }
+
+    /// Waits for a message and adds it to a batch.
+    async fn wait(&self, batch: &mut Gathered) -> Taken<()> {
+        let mut next = pin!(self.consumer.next());
+        // While it is taken nothing can be given up, so that its number is
+        // that of the assignment that it came with.
+        poll_fn(|context| {
+            let mut lanes = self.shared.lanes.lock();
+            let message = next.as_mut().poll(context);
+            message.map_ok(|message| self.shared.add(batch, &mut lanes, &message))
+        })
+        .await
+    }
+
+    /// Adds what has arrived, a portion of it at most; whether there may be
+    /// more.
+    fn add_arrived(&self, batch: &mut Gathered) -> Taken<bool> {
+        let until = self.limit.min(batch.len() + AT_ONCE);
+        let mut lanes = self.shared.lanes.lock();
+        while batch.len() < until {
+            match self.consumer.try_next()? {
+                Some(message) => self.shared.add(batch, &mut lanes, &message),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// Gathers a batch that begins with a message.
-    async fn gather(&mut self, consumer: &Consumer, first: &Message<'_>) {
+    async fn gather(&self, mut batch: Gathered) -> ControlFlow<()> {
         let due = Instant::now() + self.linger;
-        self.give_up(consumer);
-        let mut batch = Gathered::empty(self.is_extended);
-        self.add(&mut batch, first);
-        while batch.len() < self.limit {
-            match consumer.try_next() {
-                Ok(Some(message)) => self.add(&mut batch, &message),
-                Ok(None) => match tokio::time::timeout_at(due, consumer.next()).await {
-                    Ok(Ok(message)) => self.add(&mut batch, &message),
-                    Ok(Err(error)) => self.shared.failed(&error),
-                    Err(_) => break,
+        let shared = &self.shared;
+        let mut outcome = ControlFlow::Continue(());
+        while outcome.is_continue() && batch.len() < self.limit {
+            match self.add_arrived(&mut batch) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => {
+                    outcome = shared.failed(&error);
+                    continue;
+                }
+            }
+            if shared.is_ending.load(Ordering::Acquire) {
+                break;
+            }
+            tokio::select! {
+                next = self.wait(&mut batch) => if let Err(error) = next {
+                    outcome = shared.failed(&error);
                 },
-                Err(error) => self.shared.failed(&error),
+                () = shared.changed.notified() => {}
+                () = tokio::time::sleep_until(due) => break,
             }
         }
-        self.shared.ahead.fetch_add(1, Ordering::AcqRel);
-        self.shared.mailbox.put(|news| news.batches.push(batch));
-    }
-
-    fn add(&mut self, batch: &mut Gathered, message: &Message<'_>) {
-        let lane = self.lane(message);
-        batch.add(lane, message);
-    }
-
-    /// The number of a message's partition.
-    fn lane(&mut self, message: &Message<'_>) -> i32 {
-        let (topic, partition) = (message.topic(), message.partition());
-        let is_own = |place: &Named| place.partition == partition && *place.topic == *topic;
-        // Messages of a partition come in runs.
-        if let Some((place, lane)) = &self.current
-            && is_own(place)
-        {
-            return *lane;
-        }
-        let mut lanes = self.shared.lanes.lock();
-        if let Some((lane, place)) = lanes.iter().find(|(_, place)| is_own(place)) {
-            self.current = Some((place.clone(), *lane));
-            return *lane;
-        }
-        self.last_lane = self.last_lane.wrapping_add(1).max(0);
-        let place = Named {
-            topic: topic.into(),
-            partition,
-        };
-        self.current = Some((place.clone(), self.last_lane));
-        lanes.insert(self.last_lane, place);
-        let lane = Lane {
-            lane: self.last_lane,
-            topic: topic.to_owned(),
-            partition,
-            offset: crate::progress::number(message.offset()),
-        };
-        self.shared.mailbox.put(|news| news.taken_on.push(lane));
-        self.last_lane
-    }
-
-    /// Forgets the numbers of partitions that are held no longer.
-    fn give_up(&mut self, consumer: &Consumer) {
-        self.current = None;
-        let held = consumer.assignment();
-        let mut lanes = self.shared.lanes.lock();
-        let mut gone = Vec::new();
-        lanes.retain(|lane, place| {
-            let is_held = held
-                .iter()
-                .any(|(topic, id)| *id == place.partition && **topic == *place.topic);
-            if !is_held {
-                gone.push(*lane);
-            }
-            is_held
-        });
+        shared.ahead.fetch_add(1, Ordering::AcqRel);
+        shared.mailbox.put(|news| news.batches.push(batch));
+        // Behind the last batch that may have them.
+        let gone = shared.lanes.lock().take_gone();
         if !gone.is_empty() {
-            self.shared.mailbox.put(|news| news.given_up.extend(gone));
+            shared.mailbox.put(|news| news.given_up.extend(gone));
         }
+        outcome
     }
 
     /// Commits and leaves.
@@ -471,22 +440,49 @@ impl Reader {
             && !consumer.close().done().await
         {
             let text = "the last offsets may not be committed";
-            self.shared.fail(ErrorCode::OperationTimedOut as i32, text);
+            let code = ErrorCode::OperationTimedOut as i32;
+            self.shared.fail(code, text, false);
         }
         self.shared.mailbox.put(|news| news.is_closed = true);
     }
 }
 
 impl Shared {
-    fn failed(&self, error: &EngineError) {
+    /// Adds a message to a batch, under the number of its partition.
+    fn add(&self, batch: &mut Gathered, lanes: &mut Lanes, message: &Message<'_>) {
+        let lane = match lanes.of(message.topic(), message.partition()) {
+            Numbered::Known(lane) => lane,
+            Numbered::New(lane) => {
+                let taken_on = Lane {
+                    lane,
+                    topic: message.topic().to_owned(),
+                    partition: message.partition(),
+                    offset: crate::progress::number(message.offset()),
+                };
+                self.mailbox.put(|news| news.taken_on.push(taken_on));
+                lane
+            }
+        };
+        batch.add(lane, message);
+    }
+
+    /// Tells what reading has failed with; breaks if that is for good.
+    fn failed(&self, error: &EngineError) -> ControlFlow<()> {
+        let is_fatal = matches!(error, EngineError::Consume { is_fatal: true, .. });
         let code = match error {
             EngineError::Consume { error, .. } | EngineError::Kafka { error } => error.number(),
             _ => KafkaError::from_code(ErrorCode::Fail).number(),
         };
-        self.fail(code, &error.to_string());
+        self.fail(code, &error.to_string(), is_fatal);
+        if is_fatal {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 
-    fn fail(&self, code: i32, reason: &str) {
-        self.mailbox.put(|news| news.fail(code, reason));
+    fn fail(&self, code: i32, reason: &str, is_fatal: bool) {
+        self.mailbox
+            .put(|news| news.said.error(code, reason, is_fatal));
     }
 }

@@ -9,11 +9,13 @@
 //! In reading order:
 //!
 //! - `mailbox`: what waits for JavaScript, and the wake-up;
+//! - `said`: log lines and errors;
 //! - `config`: what a handle's options mean to librdkafka;
 //! - `frames`: records in a buffer;
 //! - `producer`: the handle of a producer;
 //! - `consumer`: the handle of a consumer;
 //! - `group`: the handle of a member of a consumer group;
+//! - `lanes`: the numbers of its partitions;
 //! - `holding`: which partitions a member has got and lost;
 //! - `batches`: consumed messages in buffers;
 //! - `progress`: what was missed, what may be committed;
@@ -26,11 +28,13 @@ mod consumer;
 mod frames;
 mod group;
 mod holding;
+mod lanes;
 mod mailbox;
 mod metadata;
 mod offsets;
 mod producer;
 mod progress;
+mod said;
 
 use napi_derive::napi;
 

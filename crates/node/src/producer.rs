@@ -1,7 +1,8 @@
 //! The handle of a producer.
 
-use crate::mailbox::{KEPT, Mailbox};
+use crate::mailbox::Mailbox;
 use crate::metadata::Question;
+use crate::said::Said;
 use crate::{config, frames};
 use barnabas_engine::{
     DirectObserver, DirectOutcome, DirectProducer, DirectRecord, Draining, KafkaError,
@@ -10,19 +11,14 @@ use napi::bindgen_prelude::{AsyncTask, Float64Array, Function, Int32Array};
 use napi::{Error, Result, Status};
 use napi_derive::napi;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-
-/// The syslog level of a warning.
-const WARNING: i32 = 4;
 
 /// What a producer has to say.
 #[derive(Default)]
 struct News {
-    logs: VecDeque<LogLine>,
-    errors: VecDeque<ClientError>,
-    left_out: u32,
+    said: Said,
     statistics: Option<String>,
     ended: BTreeMap<i32, Ended>,
     results: Vec<(u32, Vec<DirectOutcome>)>,
@@ -35,31 +31,13 @@ struct Ear {
 
 impl DirectObserver for Ear {
     fn log(&self, level: i32, facility: &str, text: &str) {
-        self.mailbox.put(|news| {
-            if news.logs.len() == KEPT {
-                news.left_out += 1;
-                return;
-            }
-            news.logs.push_back(LogLine {
-                level,
-                facility: facility.to_owned(),
-                message: text.to_owned(),
-            });
-        });
+        self.mailbox
+            .put(|news| news.said.log(level, facility, text));
     }
 
     fn error(&self, error: KafkaError, reason: &str, is_fatal: bool) {
-        self.mailbox.put(|news| {
-            if news.errors.len() == KEPT {
-                news.left_out += 1;
-                return;
-            }
-            news.errors.push_back(ClientError {
-                error: error.number(),
-                reason: reason.to_owned(),
-                fatal: is_fatal,
-            });
-        });
+        self.mailbox
+            .put(|news| news.said.error(error.number(), reason, is_fatal));
     }
 
     fn statistics(&self, json: String) {
@@ -80,28 +58,6 @@ impl DirectObserver for Ear {
     fn drained(&self) {
         self.mailbox.put(|news| news.is_drained = true);
     }
-}
-
-/// A log line of librdkafka's.
-#[napi(object)]
-pub struct LogLine {
-    /// Syslog's.
-    pub level: i32,
-    /// What it is about.
-    pub facility: String,
-    /// The text.
-    pub message: String,
-}
-
-/// An error of the client.
-#[napi(object)]
-pub struct ClientError {
-    /// librdkafka's number.
-    pub error: i32,
-    /// librdkafka's sentence.
-    pub reason: String,
-    /// Whether the client is of no use any more.
-    pub fatal: bool,
 }
 
 /// Messages that have ended with the same code.
@@ -144,13 +100,8 @@ pub struct Results {
 /// Everything that has gathered since it was asked for last.
 #[napi(object)]
 pub struct ProducerNews {
-    /// Log lines.
-    pub logs: Vec<LogLine>,
-    /// Errors of the client.
-    pub errors: Vec<ClientError>,
-    /// Lines and errors that there was no room for.
-    #[napi(js_name = "left_out")]
-    pub left_out: u32,
+    /// Log lines and errors.
+    pub said: Said,
     /// librdkafka's statistics as JSON.
     pub statistics: Option<String>,
     /// Messages that have ended, by code, ascending.
@@ -214,7 +165,7 @@ impl NativeProducer {
         });
         let (config, warnings) = config::of_producer(driver, topics, has_statistics);
         for warning in warnings {
-            ear.log(WARNING, "CONFWARN", &warning);
+            ear.mailbox.put(|news| news.said.warn(&warning));
         }
         let observer: Arc<dyn DirectObserver> = Arc::clone(&ear) as _;
         match DirectProducer::start(config, observer) {
@@ -236,9 +187,7 @@ impl NativeProducer {
     pub fn take(&self) -> ProducerNews {
         let news = self.ear.mailbox.take();
         ProducerNews {
-            logs: news.logs.into(),
-            errors: news.errors.into(),
-            left_out: news.left_out,
+            said: news.said,
             statistics: news.statistics,
             ended: news.ended.into_values().collect(),
             results: news

@@ -134,10 +134,29 @@ test('a signal closes what nobody has asked yet', async () => {
   const controller = new AbortController();
   const fake = consumed({ signal: controller.signal });
   controller.abort();
-  await eventually('closed', () => fake.Handle.last.calls.length > 0, 2000);
+  await eventually('closed', () => fake.Handle.last.calls.length > 0);
   assert.deepEqual(fake.Handle.last.calls, [['stop']]);
   assert.deepEqual(await fake.batches.next(), { value: undefined, done: true });
   assert.deepEqual(fake.Handle.last.calls, [['stop']]);
+});
+
+test('an error for good ends the loop, for whoever asks now or later', async () => {
+  for (const isAsked of [true, false]) {
+    const told = [];
+    const fake = consumed({ error_callback: ({ fatal }) => told.push(fatal) });
+    const first = fake.batches.next();
+    const fed = feed(fake, 1);
+    assert.deepEqual(offsetsOf((await first).value), [0]);
+    await fed;
+    const asked = isAsked ? fake.batches.next() : undefined;
+    const { error_cb } = fake.Handle.last.options;
+    error_cb({ error: -195, reason: 'away' });
+    error_cb({ error: -150, reason: 'fenced', fatal: true });
+    await assert.rejects(asked ?? fake.batches.next(), { message: 'fenced', code: -150 });
+    assert.deepEqual(told, [false, true]);
+    assert.deepEqual(await fake.batches.next(), { value: undefined, done: true });
+    assert.deepEqual(fake.Handle.last.calls.at(-1), ['stop']);
+  }
 });
 
 test('with a signal that was given already nothing is opened', async () => {

@@ -24,6 +24,13 @@ async function fill(topic, count) {
   await producer.stop();
 }
 
+/** Puts so many messages into partition 0. */
+async function fillFirst(topic, count) {
+  const producer = new Producer({ broker, logger: quiet, queue_buffering_max_ms: 1 });
+  await producer.produce(topic, 0, Array(count).fill('x'));
+  await producer.stop();
+}
+
 const placesOf = ({ messages }) =>
   messages.map(({ topic, partition, offset }) => `${topic}/${partition}@${offset}`);
 
@@ -209,4 +216,85 @@ test('a member’s log and errors go to the logger', async () => {
   assert.deepEqual([word, typeof error, typeof reason], ['rdkafka:', 'number', 'string']);
   await batches.return();
   assert.deepEqual(await end, { value: undefined, done: true });
+});
+
+test('a member that another has replaced ends its loop', async () => {
+  const topic = await newTopic(1);
+  await fillFirst(topic, 1);
+  const told = [];
+  const join = (more) => {
+    const own = { ...driver_options, 'group.instance.id': 'the only one' };
+    return member(topic, [topic], { driver_options: own, ...more });
+  };
+  const first = join({ error_callback: (error) => told.push(error) });
+  assert.equal((await first.next()).value.messages.length, 1);
+  const waiting = first.next();
+  const second = join();
+  const taken = second.next();
+  await assert.rejects(waiting, (error) => {
+    assert.equal(typeof error.code, 'number');
+    assert.match(error.message, /static consumer fenced/i);
+    return true;
+  });
+  assert.deepEqual(told.filter(({ fatal }) => fatal).length, 1);
+  assert.deepEqual(await first.next(), { value: undefined, done: true });
+  await fillFirst(topic, 1);
+  assert.equal((await taken).done, false);
+  await second.return();
+});
+
+test('a partition that goes and comes back is a new one', async () => {
+  // The one partition is the first member's, by name.
+  const named = (client, more) => {
+    const own = { 'client.id': client, 'partition.assignment.strategy': 'range' };
+    return member(topic, [topic], { driver_options: { ...driver_options, ...own }, ...more });
+  };
+  const topic = await newTopic(1);
+  await fillFirst(topic, 100);
+  let held;
+  const own = named('b', { partitions_callback: (list) => (held = list.length) });
+  let done = -1;
+  let batch;
+  while (done < 99) {
+    // What has come last is not marked done.
+    ({ value: batch } = await own.next());
+    done = batch.messages.at(-1).offset;
+  }
+
+  // Nobody has committed the last batch, so that it comes again.
+  const other = named('a');
+  let next = other.next();
+  await eventually('it goes', () => held === 0);
+  await fillFirst(topic, 200);
+  for (let read = -1; read < 299; next = read < 299 ? other.next() : undefined) {
+    const { value } = await next;
+    read = value.messages.at(-1).offset;
+    value.done();
+  }
+  assert.equal(held, 0);
+  await other.return();
+  await eventually('it comes back', () => held === 1);
+  // That is from before, and would be a step back.
+  batch.done();
+  await fillFirst(topic, 1);
+  const { value } = await own.next();
+  assert.deepEqual([value.messages[0].offset, value.misses, value.repeats], [300, 0, 0]);
+  await own.return();
+  const last = named('c');
+  const { value: again } = await last.next();
+  assert.equal(again.messages[0].offset, 300, 'where the other has stopped');
+  await last.return();
+});
+
+test('more kilobytes than librdkafka takes are lowered', async () => {
+  const topic = await newTopic(1);
+  await fillFirst(topic, 1);
+  const lines = [];
+  const batches = member(topic, [topic], {
+    queued_max_messages_kbytes: 3_000_000,
+    logger: { ...quiet, info: (...words) => lines.push(words.join(' ')) },
+  });
+  assert.equal((await batches.next()).value.messages.length, 1);
+  await batches.return();
+  assert.ok(lines.some((line) => /CONFWARN .*queued\.max\.messages\.kbytes value 3000000/.test(line)));
 });

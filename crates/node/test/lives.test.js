@@ -161,10 +161,8 @@ test('a worker that is terminated takes its consumer with it', async (t) => {
   );
   await once(worker, 'message');
   assert.ok(threads().length > 0);
-  const began = performance.now();
   await worker.terminate();
-  await eventually('its threads have ended', () => threads().length === 0, 2000);
-  assert.ok(performance.now() - began < 2500);
+  await eventually('its threads have ended', () => threads().length === 0);
   // What it has left is gone on with: offsets rise without a gap.
   const { offset_directory } = JSON.parse(own);
   const first = new Map();

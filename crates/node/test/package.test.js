@@ -9,7 +9,7 @@ const path = require('node:path');
 const test = require('node:test');
 const { pack, problemsOfRoot } = require('../scripts/pack');
 const { PLATFORMS, files, optionalDependencies } = require('../scripts/platforms');
-const { platform } = require('../scripts/build');
+const { platformName } = require('../lib/platform');
 const thirdParty = require('../scripts/third-party');
 const { PACKAGE, run } = require('./support/programs');
 const { started } = require('./support/started');
@@ -62,9 +62,25 @@ test('the list of what is linked is up to date', () => {
   assert.equal(text, thirdParty.text(), 'run node scripts/third-party.js');
 });
 
+test('finding the platform looks up no names of the network', (t) => {
+  const { report } = process;
+  const { excludeNetwork } = report;
+  const { getReport } = report;
+  const during = [];
+  t.mock.method(report, 'getReport', () => {
+    during.push(report.excludeNetwork);
+    return getReport.call(report);
+  });
+  assert.match(platformName(), new RegExp(`^${process.platform}-${process.arch}`));
+  assert.deepEqual(during, process.platform === 'linux' ? [true] : []);
+  assert.equal(report.excludeNetwork, excludeNetwork);
+});
+
 test('a platform without a binary is told what to install', async () => {
   const copy = folder();
-  fs.copyFileSync(path.join(PACKAGE, 'lib', 'native.js'), path.join(copy, 'native.js'));
+  for (const file of ['native.js', 'platform.js']) {
+    fs.copyFileSync(path.join(PACKAGE, 'lib', file), path.join(copy, file));
+  }
   const load = (prepare) =>
     run(process.execPath, ['-e', `${prepare}; require(${JSON.stringify(path.join(copy, 'native.js'))})`], {
       cwd: copy,
@@ -72,7 +88,7 @@ test('a platform without a binary is told what to install', async () => {
     });
   const here = await load('');
   assert.equal(here.code, 1);
-  const name = `barnabas-kafka-${platform()}`;
+  const name = `barnabas-kafka-${platformName()}`;
   assert.match(here.stderr, new RegExp(`platform ${process.platform}, arch ${process.arch}, libc .*install the package ${name}`));
   const elsewhere = await load('Object.defineProperty(process, "platform", { value: "aix" })');
   assert.match(elsewhere.stderr, /platform aix, arch .*there is no package barnabas-kafka-aix/);
@@ -111,7 +127,7 @@ test('deep paths resolve with and without their ending, in both kinds of module'
 
 test('the tarballs install without a network, a compiler or scripts, and work', async () => {
   const out = folder();
-  const binary = path.join(PACKAGE, 'lib', `barnabas.${platform()}.node`);
+  const binary = path.join(PACKAGE, 'lib', `barnabas.${platformName()}.node`);
   const tarballs = pack(out, binary);
   for (const name of ['bluebird', '@types/bluebird']) {
     const { code, stderr } = await run('npm', ['pack', path.join(PACKAGE, 'node_modules', name), '--pack-destination', out]);

@@ -204,7 +204,8 @@ test('an unknown partition is not counted as taken', async () => {
   assert.deepEqual(producer.try_send(topic, 7, ['x']).errors, [
     { index: 0, errcode: -190, errstr: 'Local: Unknown partition' },
   ]);
-  assert.equal(producer.handle.outq_length(), 0);
+  // What was delivered ceases to count a moment after it was told.
+  await eventually('none of them counts', () => producer.handle.outq_length() === 0);
   await producer.stop();
 });
 
@@ -269,7 +270,6 @@ test('statistics have the length of the queue by topic', async () => {
     broker: NOBODY,
     statistics_interval_ms: 100,
     stats_callback: (info) => stats.push(info),
-    topic_options: { 'message.timeout.ms': 2000 },
   });
   producer.send('t', 0, ['a', 'b']);
   producer.send('t', 1, ['c']);
@@ -281,7 +281,8 @@ test('statistics have the length of the queue by topic', async () => {
   assert.equal(info.rdkafka_stats.type, 'producer');
   producer._rdkafka_stats_callback('{"topics":{"t":{},"u":{"partitions":{"-1":{"msgq_cnt":4},"0":{}}}}}');
   assert.deepEqual(stats.at(-1).send_queue_length, { t: 0, u: 4 });
-  await producer.stop();
+  // They can go nowhere.
+  producer.handle.stop();
 });
 
 test('stopping sends at once, and may be repeated', async () => {
@@ -290,13 +291,32 @@ test('stopping sends at once, and may be repeated', async () => {
   await producer.partition_count(topic);
   producer.send(topic, 0, ['a', 'b']);
   const began = Date.now();
-  const stopping = producer.stop();
+  const stopping = producer.stop({ max_tries: 3, interval: 100_000 });
   assert.equal(producer.send(topic, 0, ['while draining']).enqueued, 1);
   assert.equal(await stopping, undefined);
   // Far below the linger, and below the second try.
-  assert.ok(Date.now() - began < 900, `${Date.now() - began} ms`);
+  assert.ok(Date.now() - began < 50_000, `${Date.now() - began} ms`);
   assert.equal(await producer.stop(), undefined);
   assert.deepEqual(await values(topic), ['a', 'b', 'while draining']);
+});
+
+test('what is sent when the queue has just become empty is sent at once, too', async () => {
+  const topic = await newTopic(1);
+  const producer = producerOf({ queue_buffering_max_ms: 100_000 });
+  const { handle } = producer;
+  const { drain } = handle;
+  let sent = 0;
+  handle.drain = (callback) =>
+    drain.call(handle, () => {
+      if (sent < 3) {
+        sent += producer.send(topic, 0, [`${sent}`]).enqueued;
+      }
+      callback();
+    });
+  producer.send(topic, 0, ['first']);
+  // There is no second try before that time.
+  await producer.stop({ max_tries: 2, interval: 100_000 });
+  assert.deepEqual(await values(topic), ['first', '0', '1', '2']);
 });
 
 test('what is sent behind a stop of an empty queue is delivered, too', async () => {
@@ -393,6 +413,26 @@ test('the client’s log and errors go to the logger', async () => {
   await producer.stop();
 });
 
+test('a client that was refused is heard of no more', async () => {
+  // A warning is said before the property that is refused is seen.
+  const ended = await program(`
+    const driver_options = { 'enforce.isr.cnt': 0, typo: 1 };
+    const common = { broker: '127.0.0.1:1', logger: quiet, driver_options };
+    const refused = [];
+    const note = ({ message }) => refused.push(message);
+    for (const make of [
+      () => new kafka.Producer(common),
+      () => new kafka.Consumer({ ...common, topic: 't', offset_directory: 'd', receive_callback() {} }),
+    ]) {
+      try { make(); } catch (error) { note(error); }
+    }
+    kafka.consume({ ...common, group_id: 'g', topics: ['t'] }).next().catch(note);
+    process.on('exit', () => console.log(refused.join('\\n')));
+  `);
+  const sentence = 'No such configuration property: "typo"\n';
+  assert.deepEqual([ended.code, ended.stdout, ended.stderr], [0, sentence.repeat(3), '']);
+});
+
 test('our own defaults cause no warnings', async () => {
   const lines = [];
   const raw = new RawProducer({
@@ -444,9 +484,11 @@ test('a producer keeps the program alive until it is stopped', async () => {
 test('nothing keeps a stopped producer’s program alive', async () => {
   const ended = await program(`
     const producer = new kafka.Producer({ broker, logger: quiet });
-    producer.stop().then(() => {
+    producer.send('stopped', 0, ['x']);
+    // Its timers would be for that long.
+    producer.stop({ max_tries: 3, interval: 100_000 }).then(() => {
       const at = Date.now();
-      process.on('exit', () => console.log(Date.now() - at < 1000));
+      process.on('exit', () => console.log(Date.now() - at < 50_000));
     });
   `);
   assert.deepEqual([ended.code, ended.stdout], [0, 'true\n'], ended.stderr);

@@ -9,8 +9,8 @@ const path = require('node:path');
 const test = require('node:test');
 const { once } = require('node:events');
 const { Worker } = require('node:worker_threads');
-const { Producer } = require('..');
-const { broker, newTopic, read } = require('./support/kafka');
+const { Producer, consume } = require('..');
+const { broker, newTopic, read, startKafka } = require('./support/kafka');
 const { HEAD, program, run } = require('./support/programs');
 const { eventually, quiet } = require('./support/eventually');
 
@@ -59,7 +59,7 @@ function threads() {
         return ''; // It has just ended.
       }
     })
-    .filter((name) => /^(rdk:|direct)/.test(name));
+    .filter((name) => /^(rdk:|direct|group)/.test(name));
 }
 
 test('a worker that is terminated takes its threads with it', async () => {
@@ -78,9 +78,76 @@ test('a worker that is terminated takes its threads with it', async () => {
   assert.ok(threads().length >= 6, threads().join());
   const began = Date.now();
   await one.terminate();
-  assert.ok(Date.now() - began < 2000, `${Date.now() - began} ms`);
+  // Messages would wait for five minutes.
+  assert.ok(Date.now() - began < 60_000, `${Date.now() - began} ms`);
   assert.deepEqual(threads(), []);
 });
+
+test('a worker that is terminated leaves its groups, and takes their threads with it', async () => {
+  await eventually('quiet after the other tests', () => threads().length === 0);
+  const topic = await newTopic(1);
+  const producer = new Producer({ broker, logger: quiet });
+  await producer.produce(topic, 0, ['x', 'y']);
+  await producer.stop();
+  const one = worker(
+    `
+    const options = { broker, topics: [workerData], group_id: workerData, logger: quiet };
+    const batches = kafka.consume({ ...options, max_messages_per_callback: 1 });
+    batches.next().then(({ value }) => {
+      value.done();
+      // Stored, and committed no sooner than in five seconds, or at the end.
+      setImmediate(() => parentPort.postMessage('ready'));
+    });
+    `,
+    topic,
+  );
+  await once(one, 'message');
+  assert.ok(threads().length > 0);
+  await one.terminate();
+  await eventually('its threads have ended', () => threads().length === 0);
+  const batches = consume({ broker, topics: [topic], group_id: topic, logger: quiet });
+  const { value } = await batches.next();
+  assert.deepEqual(value.messages.map(({ offset }) => offset), [1], 'it was committed');
+  await batches.return();
+});
+
+for (const [what, command] of [['is gone', 'kill'], ['says nothing', 'pause']]) {
+  test(`a worker that is terminated does not wait long for a broker that ${what}`, async () => {
+    const kafka = await startKafka();
+    await kafka.run('topic', 't', 1);
+    const { broker } = kafka;
+    const own = new Producer({ broker, logger: quiet });
+    await own.produce('t', 0, ['x']);
+    await own.stop();
+    // So that what is left behind ends before long.
+    const driver_options = { 'socket.timeout.ms': 15_000 };
+    const options = { broker, topics: ['t'], driver_options };
+    const patient = consume({ ...options, logger: quiet, group_id: 'patient' });
+    (await patient.next()).value.done();
+    const one = worker(
+      `
+      const batches = kafka.consume({ ...workerData, group_id: 'hasty', logger: quiet });
+      batches.next().then(({ value }) => {
+        value.done();
+        parentPort.postMessage('ready');
+      });
+      `,
+      options,
+    );
+    await once(one, 'message');
+    await kafka.run(command);
+    // That waits ten seconds for an answer.
+    let isOver = false;
+    const leaving = patient.return().finally(() => (isOver = true));
+    await one.terminate();
+    assert.ok(!isOver);
+    await leaving;
+    await kafka.run(command === 'kill' ? 'start' : 'resume');
+    const isOurs = (name) => !name.startsWith('direct');
+    await eventually('what was left behind has ended', () => !threads().some(isOurs), 120_000);
+    await kafka.end();
+  });
+}
 
 test('a program may end in the middle of everything', async () => {
   for (let round = 0; round < 5; round++) {

@@ -509,11 +509,14 @@ impl Member {
             }
         } else {
             tracing::error!(component, "{text}");
-            let text = match self.client.fatal_error() {
-                Some((_, fatal)) => fatal,
-                None => text,
-            };
-            self.fail(Error::Consume { error, text });
+            let fatal = self.client.fatal_error();
+            let is_fatal = fatal.is_some();
+            let text = fatal.map_or(text, |(_, reason)| reason);
+            self.fail(Error::Consume {
+                error,
+                text,
+                is_fatal,
+            });
         }
     }
 

@@ -471,6 +471,7 @@ impl Member {
                     "Application maximum poll interval ({}ms) exceeded by {exceeded}ms",
                     self.liveness.limit.as_millis()
                 ),
+                is_fatal: false,
             });
         }
         match self.failure.lock().take() {

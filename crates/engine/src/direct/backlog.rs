@@ -41,7 +41,7 @@ impl Backlog {
     }
 
     /// Hands over what there is room for; what was refused for good is to be
-    /// told when the backlog's lock is released.
+    /// told when the backlog's lock is released, and waits until then.
     pub(super) fn pump(&mut self, shared: &Shared, refused: &mut Vec<Refused>) {
         while let Some(front) = self.calls.front_mut() {
             let records: Vec<_> = front
@@ -51,6 +51,7 @@ impl Backlog {
                 .map(WaitingRecord::borrowed)
                 .collect();
             let (ticket, partition, first) = (front.ticket, front.partition, front.next);
+            let refused_before = refused.len();
             let refuse = |index: usize, error| Refused {
                 ticket,
                 index: first + index,
@@ -86,9 +87,12 @@ impl Backlog {
                 }
             }
             let is_stuck = done < records.len();
+            let handed_over = done - (refused.len() - refused_before);
             front.records.drain(..done);
             front.next += done;
-            shared.waiting.fetch_sub(done as u64, Ordering::AcqRel);
+            shared
+                .waiting
+                .fetch_sub(handed_over as u64, Ordering::AcqRel);
             if front.records.is_empty() {
                 self.calls.pop_front();
             }
@@ -125,6 +129,8 @@ impl Shared {
         for one in refused {
             self.tickets
                 .refuse(one.ticket, one.index, one.partition, one.error);
+            // Behind that, because who sees that nothing waits may close.
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }

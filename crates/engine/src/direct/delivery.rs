@@ -46,10 +46,11 @@ fn book(shared: &Shared, mut event: Event) {
     });
     // librdkafka's queue holds a message until its report is freed.
     drop(event);
-    let before = shared.in_client.fetch_sub(ended, Ordering::AcqRel);
+    // First, because who sees that nothing is outstanding may close.
     run.tell(shared);
+    let before = shared.in_client.fetch_sub(ended, Ordering::AcqRel);
     shared.pump();
-    if before == ended && shared.draining.load(Ordering::Acquire) > 0 && shared.outstanding() == 0 {
+    if before == ended && shared.is_drained() {
         shared.observer.drained();
     }
 }

@@ -14,10 +14,12 @@
 //!
 //! In reading order: `record`, what is produced; `tickets`, what is known of
 //! messages whose results somebody wants; `backlog`, what waits for room;
-//! `hand_over`, the way into librdkafka; `delivery`, the way back.
+//! `hand_over`, the way into librdkafka; `delivery`, the way back; `draining`,
+//! sending without linger.
 
 mod backlog;
 mod delivery;
+mod draining;
 mod hand_over;
 mod record;
 mod tickets;
@@ -25,26 +27,23 @@ mod tickets;
 use crate::error::{ErrorCode, KafkaError};
 use crate::native::{Client, ClusterView, Conf, Kind, LogTarget, NativeTopic};
 use backlog::Backlog;
+pub use draining::Draining;
+use draining::Drains;
 use parking_lot::{Mutex, RwLock};
 use rdkafka::bindings::{RD_KAFKA_EVENT_DR, RD_KAFKA_EVENT_ERROR, RD_KAFKA_EVENT_STATS};
 pub use record::{DirectHeader, DirectRecord};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tickets::Tickets;
 pub use tickets::{DirectOutcome, OutcomeSink};
 
 /// Whether successes are reported too; a property that is ours to act on,
 /// because what is outstanding is counted by all reports.
 const ONLY_ERRORS: &str = "delivery.report.only.error";
-
-/// How long one flush of librdkafka lasts while somebody drains.
-const FLUSH: Duration = Duration::from_millis(100);
-/// Pause between two that had nothing to wait for.
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// Hears what a client says. Called by its thread, and with log lines by
 /// librdkafka's threads, also while the client is being made; nothing of it
@@ -59,7 +58,8 @@ pub trait DirectObserver: Send + Sync + 'static {
     /// So many messages have ended with this code; 0 is success, which is
     /// told only if `delivery.report.only.error` is off.
     fn ended(&self, error: KafkaError, messages: u64);
-    /// Nothing is outstanding any more.
+    /// While somebody drains: nothing is outstanding. Everything else has been
+    /// told by then. Told again when it is so again, perhaps more than once.
     fn drained(&self);
 }
 
@@ -99,8 +99,7 @@ pub(crate) struct Shared {
     tickets: Tickets,
     backlog: Mutex<Backlog>,
     reports_successes: bool,
-    /// How many wait for the end of what is outstanding.
-    draining: AtomicUsize,
+    drains: Drains,
     is_ending: AtomicBool,
 }
 
@@ -147,7 +146,7 @@ impl DirectProducer {
             tickets: Tickets::default(),
             backlog: Mutex::default(),
             reports_successes: !only_errors,
-            draining: AtomicUsize::new(0),
+            drains: Drains::default(),
             is_ending: AtomicBool::new(false),
         });
         let own = Arc::clone(&shared);
@@ -165,22 +164,6 @@ impl DirectProducer {
     /// room included.
     pub fn outstanding(&self) -> u64 {
         self.shared.outstanding()
-    }
-
-    /// Lets messages leave without waiting for linger while the guard lives;
-    /// the observer hears when nothing is outstanding.
-    ///
-    /// # Errors
-    /// There are no more threads to be had.
-    pub fn drain(&self) -> std::io::Result<Draining> {
-        let shared = Arc::clone(&self.shared);
-        self.shared.draining.fetch_add(1, Ordering::AcqRel);
-        let draining = Draining(Arc::clone(&self.shared));
-        // librdkafka ignores linger only while somebody is inside its flush.
-        std::thread::Builder::new()
-            .name("direct-flush".to_owned())
-            .spawn(move || shared.flush_while_draining())?;
-        Ok(draining)
     }
 
     /// Asks a broker about a topic; blocks up to `timeout`.
@@ -237,15 +220,6 @@ fn view(shared: &Shared, topic: &str, timeout: Duration) -> Result<ClusterView, 
     view.map_err(|code| ViewError::Kafka(KafkaError::from_raw(code)))
 }
 
-/// While it lives, what is outstanding is sent without waiting for linger.
-pub struct Draining(Arc<Shared>);
-
-impl Drop for Draining {
-    fn drop(&mut self) {
-        self.0.draining.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl fmt::Debug for DirectProducer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DirectProducer")
@@ -263,6 +237,7 @@ impl Drop for DirectProducer {
         {
             let _ = thread.join();
         }
+        self.shared.end_drains();
         let gone = KafkaError::from_code(ErrorCode::BrokerDestroy);
         self.shared.backlog.lock().clear();
         self.shared.tickets.end_all(gone);
@@ -284,23 +259,6 @@ impl Shared {
         let topic = Arc::new(made.map_err(Refusal)?);
         self.topics.write().insert(name.into(), Arc::clone(&topic));
         Ok(topic)
-    }
-
-    fn flush_while_draining(&self) {
-        while self.draining.load(Ordering::Acquire) > 0
-            && self.outstanding() > 0
-            && !self.is_ending.load(Ordering::Acquire)
-        {
-            let before = Instant::now();
-            self.client.flush(FLUSH);
-            // It returns at once while the last reports are being booked.
-            if before.elapsed() < PAUSE {
-                std::thread::sleep(PAUSE);
-            }
-        }
-        if self.draining.load(Ordering::Acquire) > 0 && self.outstanding() == 0 {
-            self.observer.drained();
-        }
     }
 }
 

@@ -2,16 +2,10 @@
 
 use crate::error::Error;
 use crate::native::{Client, Conf, NativeTopic};
+use crate::outdated::bring_up_to_date;
 use crate::properties::Properties;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What librdkafka takes for `queued.max.messages.kbytes`; the version that
-/// kafka-native had took more.
-const MAX_QUEUED_KBYTES: u64 = 2_097_151;
-
-/// Properties that old programs set and librdkafka no longer has.
-const GONE: [&str; 1] = ["enforce.isr.cnt"];
 
 /// Defaults that are not librdkafka's (contract, section 13). None of them
 /// makes it warn.
@@ -73,26 +67,12 @@ impl LocalConfig {
     /// about those that cannot be had as they were written.
     fn resolved(&self) -> (Properties, Properties, Vec<String>) {
         let mut warnings = Vec::new();
-        let (mut client, mut topic) = (self.client.clone(), self.of_topic.clone());
-        for name in GONE {
-            let had = client.remove(name).or(topic.remove(name));
-            if had.is_some() {
-                warnings.push(format!(
-                    "Configuration property {name} no longer exists and is ignored"
-                ));
-            }
-        }
-        let queued = "queued.max.messages.kbytes";
-        if let Some(value) = client.get(queued)
-            && let Ok(kbytes) = value.parse::<u64>()
-            && kbytes > MAX_QUEUED_KBYTES
-        {
-            warnings.push(format!(
-                "Configuration property {queued} value {kbytes} is above the maximum and is \
-                 taken as {MAX_QUEUED_KBYTES}"
-            ));
-            client.set(queued, MAX_QUEUED_KBYTES.to_string());
-        }
+        let mut current = |properties: &Properties| -> Properties {
+            let mut properties = pairs(properties);
+            warnings.extend(bring_up_to_date(&mut properties));
+            properties.into_iter().collect()
+        };
+        let (mut client, mut topic) = (current(&self.client), current(&self.of_topic));
         for (name, value) in DEFAULTS {
             client.set_default(name, value);
         }
@@ -116,13 +96,16 @@ impl LocalConfig {
     /// The topic, as configured, of a client.
     pub(super) fn native_topic(&self, client: &Arc<Client>) -> Result<NativeTopic, Error> {
         let (_, properties, _) = self.resolved();
-        let properties: Vec<(String, String)> = properties
-            .iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        NativeTopic::with_properties(client, &self.topic, &properties)
+        NativeTopic::with_properties(client, &self.topic, &pairs(&properties))
             .map_err(|reason| Error::Client { reason })
     }
+}
+
+fn pairs(properties: &Properties) -> Vec<(String, String)> {
+    let pairs = properties.iter();
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 #[cfg(test)]

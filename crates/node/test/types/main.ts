@@ -135,4 +135,49 @@ async function raw(): Promise<void> {
   console.log(partitions[0]?.leader, count, offset);
 }
 
-void [produce, read, raw];
+/** The hooks that kafka-native's users override. */
+class OwnConsumer extends Consumer {
+  override _my_partitions(count: number): number[] {
+    return super._my_partitions(count).filter((id) => this.expected_offsets[id] === undefined);
+  }
+  override _rdkakfa_recv_callback(messages: any[]): void {
+    super._rdkakfa_recv_callback(messages);
+  }
+  override _receive_done(offsets: Record<string, number>): void {
+    super._receive_done(offsets);
+    const open: number | undefined = this.receiving_offsets['0']?.length;
+    void open;
+  }
+  override _rdkafka_stats_callback(json: string): void {
+    super._rdkafka_stats_callback(json);
+  }
+}
+
+class OwnProducer extends Producer {
+  override _rdkafka_dr_callback(list: DeliveryReport['rdkafka_errinfo']): void {
+    super._rdkafka_dr_callback(list.filter(({ errcode }) => errcode !== 0));
+  }
+  override _rdkafka_stats_callback(json: string): void {
+    super._rdkafka_stats_callback(json);
+  }
+}
+
+class OwnDirectory extends OffsetDirectory {
+  override _filename(partition: number): string {
+    return `${super._filename(partition)}.mine`;
+  }
+  override async _read_one(partition: number): Promise<number> {
+    return (await super._read_one(partition)) + 1;
+  }
+  override async _commit_one(partition: number, offset: number): Promise<void> {
+    await super._commit_one(partition, offset - 1);
+  }
+  override async _commit(offsets: Record<string, number>): Promise<void> {
+    await super._commit(offsets);
+  }
+}
+
+// Also one by one.
+consumer._my_partitions = (count) => [count - 1];
+
+void [produce, read, raw, OwnConsumer, OwnProducer, OwnDirectory];
