@@ -1,6 +1,7 @@
 //! A Kafka cluster as Barnabas sees it.
 
 use crate::admin::Admin;
+use crate::batching::Batching;
 use crate::by_name::ByName;
 use crate::consumer::{
     Consumed, ConsumedStatistics, Consumer, ConsumerObserver, Groups, MemberStatistics,
@@ -35,6 +36,9 @@ pub struct ClusterConfig {
     /// How the partitions of each topic are picked; none: as the producers'
     /// `partitioner` says. An outbox has its own.
     pub strategies: Strategies,
+    /// When the batches of each topic leave; none: as the producers' `linger.ms`
+    /// and `batch.num.messages` say. An outbox has its own in front of them.
+    pub batching: Batching,
 }
 
 impl ClusterConfig {
@@ -77,6 +81,15 @@ impl ClusterConfig {
             properties.set("queue.buffering.max.messages", "1000000");
         }
         properties
+    }
+
+    /// A producer of these properties, with what is said of topics.
+    pub(crate) fn start_producer(
+        &self,
+        properties: &Properties,
+        renewal: Renewal,
+    ) -> Result<Producer, Error> {
+        Producer::start(properties, &self.strategies, &self.batching, renewal)
     }
 
     pub(crate) fn consumer_properties(&self, own: &Properties) -> Properties {
@@ -206,7 +219,7 @@ impl Cluster {
         if let Some(producer) = producers.get(&key) {
             return Ok(producer.clone());
         }
-        let producer = Producer::start(&key.0, &config.strategies, renewal)?;
+        let producer = config.start_producer(&key.0, renewal)?;
         producers.insert(key, producer.clone());
         Ok(producer)
     }
@@ -220,7 +233,7 @@ impl Cluster {
     ) -> Result<Producer, Error> {
         let config = &self.inner.config;
         let key = (config.producer_properties(own), Renewal::Others);
-        let start = || Producer::start(&key.0, &config.strategies, Renewal::Others);
+        let start = || config.start_producer(&key.0, Renewal::Others);
         let mut producers = self.inner.producers.lock();
         match producers.get_mut(&key) {
             Some(known) if !known.is(dead) => Ok(known.clone()),

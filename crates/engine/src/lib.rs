@@ -18,6 +18,7 @@
 //! - `consumer`: members of consumer groups, their rebalances and acks;
 //! - `local`: consumers that keep their offsets in files of their own;
 //! - `strategies`: partition strategies per topic for the shared producers;
+//! - `batching`: when their batches leave, per topic;
 //! - `dispatch`: groups for many short requests that acknowledge message by
 //!   message;
 //! - `acks`: acknowledgements message by message, in any order;
@@ -39,6 +40,7 @@
 mod access;
 mod acks;
 mod admin;
+mod batching;
 mod by_name;
 mod cluster;
 mod consumer;
@@ -66,6 +68,7 @@ pub use admin::{
     Admin, GroupDescription, GroupOffset, MemberDescription, NewGroupOffset, PartitionDescription,
     TopicDescription,
 };
+pub use batching::{Batching, TopicBatching};
 pub use cluster::{Cluster, ClusterConfig};
 pub use consumer::{
     Closing, ConsumedStatistics, Consumer, ConsumerObserver, MemberStatistics, Position,

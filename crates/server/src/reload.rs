@@ -6,7 +6,7 @@
 //! that cannot be used changes nothing at all.
 
 use crate::clusters::Clusters;
-use crate::config::{Resolved, STRATEGY_KEYS, STRATEGY_PICKER, Written};
+use crate::config::{BATCHING_KEYS, Resolved, STRATEGY_KEYS, STRATEGY_PICKER, Written};
 use crate::document;
 use crate::front_ends::FrontEnds;
 use crate::tokens::Tokens;
@@ -320,7 +320,7 @@ fn is_live(key: &str) -> bool {
         key,
         "log.level" | "durability" | "access.tokens" | "access.tokens_file"
     ) || key.starts_with("clusters.")
-        && STRATEGY_KEYS.iter().any(|own| {
+        && STRATEGY_KEYS.iter().chain(&BATCHING_KEYS).any(|own| {
             let rest = key.strip_suffix(own);
             rest.is_some_and(|rest| rest.ends_with('.'))
         })
@@ -431,9 +431,17 @@ impl Reloading {
         }
         for plan in &new.clusters {
             let name = &plan.config.name;
+            let changed_of = |keys: &[&str]| -> Vec<String> {
+                let keys = keys.iter().map(|key| format!("clusters.{name}.{key}"));
+                keys.filter(|key| has_changed(key)).collect()
+            };
+            let keys = changed_of(&BATCHING_KEYS);
+            if let Some(cluster) = live.clusters.get(name).filter(|_| !keys.is_empty()) {
+                cluster.config().batching.replace(&plan.config.batching);
+                keys.into_iter().for_each(|key| report.applied(key));
+            }
             let known = self.scripts.get(name);
-            let keys = STRATEGY_KEYS.map(|key| format!("clusters.{name}.{key}"));
-            let mut keys: Vec<String> = keys.into_iter().filter(|key| has_changed(key)).collect();
+            let mut keys = changed_of(&STRATEGY_KEYS);
             let picker = format!("clusters.{name}.{STRATEGY_PICKER}");
             if known.is_some_and(|known| *known != plan.scripts) && !keys.contains(&picker) {
                 keys.push(picker);
@@ -533,6 +541,7 @@ mod tests {
             "log.level",
             "durability",
             "clusters.a.b.produce.strategy",
+            "clusters.a.produce.linger_ms",
             "http.tls.cert",
             "redis.tls.client_ca",
         ] {

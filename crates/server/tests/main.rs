@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod batching;
 mod collector;
 mod command_line;
 mod descriptors;

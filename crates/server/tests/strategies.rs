@@ -9,13 +9,13 @@ use std::path::PathBuf;
 
 /// A gateway with HTTP, gRPC and Redis, whose cluster has these keys under
 /// `produce`.
-struct Started {
-    gateway: Gateway,
+pub(crate) struct Started {
+    pub(crate) gateway: Gateway,
     path: PathBuf,
     _folder: tempfile::TempDir,
 }
 
-fn config(produce: &str, more: &str) -> String {
+pub(crate) fn config(produce: &str, more: &str) -> String {
     format!(
         "clusters: {{default: {{properties: {{bootstrap.servers: '{}'}}, produce: \
          {produce}}}}}\nredis: {{listen: '127.0.0.1:0'}}\nhttp: {{listen: '127.0.0.1:0'}}\ngrpc: \
@@ -24,7 +24,7 @@ fn config(produce: &str, more: &str) -> String {
     )
 }
 
-fn start(produce: &str, more: &str) -> Started {
+pub(crate) fn start(produce: &str, more: &str) -> Started {
     let (folder, path) = file("barnabas.yaml", &config(produce, more));
     let gateway = Gateway::builder(binary())
         .args(["serve", "--config", text(&path)])
@@ -98,13 +98,13 @@ impl Started {
         })
     }
 
-    fn reload(&self, text: &str, line: &str) {
+    pub(crate) fn reload(&self, text: &str, line: &str) {
         std::fs::write(&self.path, text).unwrap();
         self.gateway.signal(Signal::Hangup).unwrap();
         self.hears(line);
     }
 
-    fn hears(&self, line: &str) {
+    pub(crate) fn hears(&self, line: &str) {
         let heard = self.gateway.wait_for_stderr(line, PATIENCE);
         heard.unwrap_or_else(|_| panic!("{line} is not in\n{}", self.gateway.stderr()));
     }

@@ -1,10 +1,11 @@
 //! What tests do to a single broker.
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cluster::Running;
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::node::Node;
 
 /// Controlled shutdown moves leadership away first, which on a busy machine takes its time.
@@ -70,6 +71,29 @@ impl Broker<'_> {
     /// There is no such broker.
     pub fn log_path(&self) -> Result<PathBuf> {
         Ok(self.node()?.log_path())
+    }
+
+    /// How many records each batch has that the broker keeps of a partition, in order: what a
+    /// producer has sent together, in the first file of the log (a gigabyte unless configured).
+    ///
+    /// # Errors
+    /// The broker does not keep the partition, or not any more.
+    pub fn batches(&self, topic: &str, partition: i32) -> Result<Vec<i32>> {
+        let path = self.node()?.segment_path(topic, partition);
+        let log = fs::read(&path).context(|| format!("read {}", path.display()))?;
+        let mut rest = log.as_slice();
+        let mut counts = Vec::new();
+        // The last one may be half written.
+        while let (Some(length), Some(count)) = (number_at(rest, 8), number_at(rest, 57)) {
+            // After the first offset and the length itself.
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            let Some(next) = rest.get(length.saturating_add(12)..) else {
+                break;
+            };
+            counts.push(count);
+            rest = next;
+        }
+        Ok(counts)
     }
 
     /// Stops it in order (SIGTERM) and waits until it has ended.
@@ -142,4 +166,10 @@ impl Broker<'_> {
     fn node(&self) -> Result<&Node> {
         self.cluster.node(self.id)
     }
+}
+
+/// A number in the header of a batch (format 2, KIP-98).
+fn number_at(batch: &[u8], place: usize) -> Option<i32> {
+    let bytes = batch.get(place..)?.first_chunk()?;
+    Some(i32::from_be_bytes(*bytes))
 }

@@ -76,6 +76,13 @@ impl Node {
         self.folder.join("broker.log")
     }
 
+    /// The first file of a partition's log.
+    pub(crate) fn segment_path(&self, topic: &str, partition: i32) -> PathBuf {
+        let folder = self.folder.join("data");
+        let folder = folder.join(format!("{topic}-{partition}"));
+        folder.join("00000000000000000000.log")
+    }
+
     fn configuration_path(&self) -> PathBuf {
         self.folder.join("server.properties")
     }

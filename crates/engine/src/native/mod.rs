@@ -11,6 +11,7 @@
     reason = "the boundary to librdkafka; each block argues its safety"
 )]
 
+mod batching;
 mod client;
 mod conf;
 mod consumer;

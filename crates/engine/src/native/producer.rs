@@ -1,5 +1,6 @@
 //! Producing: topics, batches, delivery reports, metadata.
 
+use super::batching::Told;
 use super::metadata::slice;
 use super::{Client, text};
 use rdkafka::bindings as sys;
@@ -15,6 +16,8 @@ pub(crate) struct NativeTopic {
     client: Arc<Client>,
     /// How many messages were handed over to it.
     taken: Arc<AtomicU64>,
+    /// When its batches leave, unless that is the client's.
+    pub(super) batching: Option<Told>,
 }
 
 // SAFETY: librdkafka's topic objects lock inside.
@@ -40,44 +43,12 @@ impl NativeTopic {
             pointer: NonNull::new(pointer)?,
             client: Arc::clone(client),
             taken: Arc::default(),
+            batching: None,
         })
     }
 
-    /// With a property of its own in the place of the client's. The first who
-    /// names a topic decides; later ones have no effect on it.
-    pub(crate) fn with_property(
-        client: &Arc<Client>,
-        name: &str,
-        (property, value): (&str, &str),
-    ) -> Option<Self> {
-        let (Ok(name), Ok(property), Ok(value)) = (
-            CString::new(name),
-            CString::new(property),
-            CString::new(value),
-        ) else {
-            return None;
-        };
-        // SAFETY: the client is alive; the configuration is a copy of the
-        // client's default that belongs to the topic if one is made, and is
-        // destroyed here otherwise.
-        unsafe {
-            let conf = sys::rd_kafka_default_topic_conf_dup(client.pointer.as_ptr());
-            let no_text = std::ptr::null_mut();
-            let set =
-                sys::rd_kafka_topic_conf_set(conf, property.as_ptr(), value.as_ptr(), no_text, 0);
-            let pointer = if set == sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK {
-                sys::rd_kafka_topic_new(client.pointer.as_ptr(), name.as_ptr(), conf)
-            } else {
-                std::ptr::null_mut()
-            };
-            if pointer.is_null() {
-                sys::rd_kafka_topic_conf_destroy(conf);
-            }
-            Self::of(pointer, client)
-        }
-    }
-
     /// With these properties in the place of the client's, in their order. The
+    /// first who names a topic decides; later ones have no effect on it. The
     /// error is librdkafka's sentence.
     pub(crate) fn with_properties(
         client: &Arc<Client>,
@@ -85,8 +56,9 @@ impl NativeTopic {
         properties: &[(String, String)],
     ) -> Result<Self, String> {
         let name = CString::new(name).map_err(|_| "holds a NUL byte".to_owned())?;
-        // SAFETY: as in `with_property`; the text buffer's size is passed
-        // with it.
+        // SAFETY: the client is alive; the configuration is a copy of the
+        // client's default that belongs to the topic if one is made, and is
+        // destroyed here otherwise; the text buffer's size is passed with it.
         unsafe {
             let conf = sys::rd_kafka_default_topic_conf_dup(client.pointer.as_ptr());
             let mut reason: [c_char; 512] = [0; 512];
@@ -114,15 +86,10 @@ impl NativeTopic {
                 }
             }
             let pointer = sys::rd_kafka_topic_new(client.pointer.as_ptr(), name.as_ptr(), conf);
-            let Some(pointer) = NonNull::new(pointer) else {
+            Self::of(pointer, client).ok_or_else(|| {
                 let code = sys::rd_kafka_last_error() as i32;
                 sys::rd_kafka_topic_conf_destroy(conf);
-                return Err(super::error_text(code));
-            };
-            Ok(Self {
-                pointer,
-                client: Arc::clone(client),
-                taken: Arc::default(),
+                super::error_text(code)
             })
         }
     }
@@ -161,6 +128,7 @@ impl NativeTopic {
     ) -> i32 {
         use sys::rd_kafka_vtype_t as V;
         type Union = sys::rd_kafka_vu_s__bindgen_ty_1;
+        self.follow_batching();
         let mem = |bytes: Option<&[u8]>| Union {
             mem: sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
                 ptr: bytes.map_or(VALUE_OF_TOMBSTONE, |bytes| bytes.as_ptr().cast_mut().cast()),
@@ -261,6 +229,7 @@ impl NativeTopic {
         value: Option<&[u8]>,
         opaque: usize,
     ) -> i32 {
+        self.follow_batching();
         // SAFETY: the topic is alive, and COPY makes librdkafka keep its own
         // copies of key and value.
         unsafe {
@@ -324,6 +293,7 @@ impl Batch {
         partition: i32,
         records: impl Iterator<Item = (Option<&'a [u8]>, Option<&'a [u8]>, usize)>,
     ) -> usize {
+        topic.follow_batching();
         self.messages.clear();
         self.messages
             .extend(records.map(|(key, value, opaque)| sys::rd_kafka_message_t {

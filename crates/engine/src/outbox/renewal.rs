@@ -77,14 +77,8 @@ impl Shared {
             parts.cluster.renewed_producer(own, dead)?
         } else {
             // The cluster knows one client of a configuration; these are more.
-            {
-                let config = parts.cluster.config();
-                Producer::start(
-                    &config.producer_properties(own),
-                    &config.strategies,
-                    Renewal::Others,
-                )?
-            }
+            let config = parts.cluster.config();
+            config.start_producer(&config.producer_properties(own), Renewal::Others)?
         };
         if !take_back_all(dead) {
             let reason = format!("{} messages have not come back yet", dead.outstanding());

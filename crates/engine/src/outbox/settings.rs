@@ -22,7 +22,7 @@ pub(super) fn bounded(time: Duration) -> Duration {
 }
 
 /// A value for some topics, and one for all others.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PerTopic<T> {
     default: T,
     topics: HashMap<Box<str>, T>,

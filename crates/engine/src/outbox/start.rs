@@ -40,11 +40,11 @@ impl Outbox {
         while clients.len() < settings.connections {
             // The cluster has one client of a configuration; these are more.
             let properties = cluster.config().producer_properties(&own);
-            clients.push(Producer::start(
-                &properties,
-                &cluster.config().strategies,
-                Renewal::Others,
-            )?);
+            clients.push(
+                cluster
+                    .config()
+                    .start_producer(&properties, Renewal::Others)?,
+            );
         }
         // Started now: in a cluster with brokers that are silent, a new client
         // may need longer than its first caller can wait.

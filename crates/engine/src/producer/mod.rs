@@ -16,6 +16,7 @@ mod tallies;
 mod tickets;
 mod topic;
 
+use crate::batching::Batching;
 use crate::error::{Error, ErrorCode, KafkaError};
 use crate::native::{Client, NativeTopic};
 use crate::news::News;
@@ -43,9 +44,8 @@ pub use tallies::TopicStatistics;
 pub use tickets::Stored;
 use tickets::Tickets;
 use tokio::sync::{Notify, futures::Notified, oneshot};
-pub use topic::Topic;
-pub use topic::is_legal_name;
 use topic::{State, Waiting};
+pub use topic::{Topic, is_legal_name};
 
 /// How long a closed caller's messages may be on their way before they count
 /// as unflushed. They are sent nevertheless.
@@ -156,6 +156,8 @@ struct Shared {
     renewal: Option<Properties>,
     /// Who picks partitions, if it is not librdkafka.
     pickers: Option<Pickers>,
+    /// When the batches of each topic leave.
+    batching: Batching,
     topics: RwLock<HashMap<Box<[u8]>, Arc<Topic>>>,
     accounts: RwLock<Slab<Arc<Account>>>,
     tickets: Tickets,
@@ -199,10 +201,11 @@ const fn opaque_of_slot(slot: usize) -> usize {
 }
 
 impl Producer {
-    /// `strategies` are the topics' own.
+    /// `strategies` and `batching` are the topics' own.
     pub(crate) fn start(
         properties: &Properties,
         strategies: &Strategies,
+        batching: &Batching,
         renewal: Renewal,
     ) -> Result<Self, Error> {
         let number = |name: &str| properties.get(name)?.parse::<u64>().ok();
@@ -214,6 +217,7 @@ impl Producer {
             client: ArcSwap::new(client),
             renewal: (renewal == Renewal::Own).then(|| properties.clone()),
             pickers,
+            batching: batching.clone(),
             topics: RwLock::default(),
             accounts: RwLock::default(),
             news: News::default(),
@@ -381,16 +385,6 @@ impl Producer {
 }
 
 impl Shared {
-    /// A topic to hand over to, counted.
-    fn native_topic(&self, name: &str) -> Option<NativeTopic> {
-        let client = self.client.load();
-        let native = match &self.pickers {
-            None => NativeTopic::new(&client, name)?,
-            Some(pickers) => NativeTopic::picked_by(&client, name, &pickers.of(name))?,
-        };
-        Some(native.counting(self.tallies.accepted(name)))
-    }
-
     /// Whether a message with this error is given back to a receiver: its topic
     /// is gone, and may come back; or this client has failed for good, and
     /// takes its messages with it.

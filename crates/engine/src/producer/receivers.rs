@@ -281,8 +281,9 @@ impl Producer {
             return self.shared.native_topic(name);
         };
         let client = self.shared.client.load();
-        let native = NativeTopic::with_property(&client, name, ("compression.type", kind))?;
-        Some(native.counting(self.shared.tallies.accepted(name)))
+        let own = [("compression.type".to_owned(), kind.to_owned())];
+        let native = NativeTopic::with_properties(&client, name, &own).ok()?;
+        Some(self.shared.as_told(native, name))
     }
 
     /// The largest message, with what surrounds it.

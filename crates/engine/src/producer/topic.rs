@@ -148,6 +148,24 @@ impl std::fmt::Debug for Topic {
     }
 }
 
+impl Shared {
+    /// A topic to hand over to, counted.
+    pub(super) fn native_topic(&self, name: &str) -> Option<NativeTopic> {
+        let client = self.client.load();
+        let native = match &self.pickers {
+            None => NativeTopic::new(&client, name)?,
+            Some(pickers) => NativeTopic::picked_by(&client, name, &pickers.of(name))?,
+        };
+        Some(self.as_told(native, name))
+    }
+
+    /// Counted, and batched as is said of the topic.
+    pub(super) fn as_told(&self, native: NativeTopic, name: &str) -> NativeTopic {
+        let counted = native.counting(self.tallies.accepted(name));
+        counted.batched_by(&self.batching)
+    }
+}
+
 /// Whether Kafka allows the name: 1 to 249 of `[A-Za-z0-9._-]`, and neither
 /// `.` nor `..` (Kafka's `Topic.validate`).
 pub fn is_legal_name(name: &[u8]) -> bool {

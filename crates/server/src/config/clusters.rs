@@ -1,7 +1,7 @@
 //! The `clusters` section: what it means for librdkafka and for groups.
 
 use super::read::Document;
-use super::strategies;
+use super::{batching, strategies};
 use crate::clusters::{Plan, initial_offset};
 use barnabas_engine::{AckPolicy, ClusterConfig, DispatchConfig, Properties};
 
@@ -59,6 +59,7 @@ pub(super) fn plan(document: &Document, name: &str, problems: &mut Vec<String>) 
     let (strategies, scripts) = strategies::read(document, &at, problems);
     plan.strategies = strategies;
     plan.scripts = scripts;
+    plan.config.batching = batching::read(document, &at, &plan.config, problems);
     let limit = document.number(&at("produce.max_message_bytes"));
     plan.options.max_message_bytes = limit.unwrap_or(MAX_MESSAGE_BYTES);
     if let Some(limit) = limit {

@@ -72,6 +72,12 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("clusters.*.produce.sticky_picks", Kind::Numbers(1), "none"),
     key("clusters.*.produce.picker", Kind::Texts, "none"),
+    key("clusters.*.produce.linger_ms", Kind::Numbers(0), "none"),
+    key(
+        "clusters.*.produce.batch_messages",
+        Kind::Numbers(1),
+        "none",
+    ),
     key(
         "clusters.*.produce.max_message_bytes",
         Kind::Number(1_000),

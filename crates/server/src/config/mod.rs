@@ -4,6 +4,7 @@
 //! reports everything that is wrong at once; `source` says where it comes from;
 //! this file turns what was read into what the program runs on.
 
+mod batching;
 mod clusters;
 mod environment;
 mod journal;
@@ -23,6 +24,7 @@ use crate::tokens::Tokens;
 use anyhow::{Context as _, Result, bail};
 use barnabas_http::IdempotencyOptions;
 use barnabas_redis::{Config as RedisConfig, ReplyForm, Secret, TlsFiles};
+pub(crate) use batching::KEYS as BATCHING_KEYS;
 pub(crate) use clusters::dispatch_defaults;
 pub(crate) use environment::set as set_at;
 pub(crate) use journal::{Keeping, Written as WrittenJournal};

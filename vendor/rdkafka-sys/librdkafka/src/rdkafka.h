@@ -2839,6 +2839,23 @@ RD_EXPORT void rd_kafka_topic_conf_set_msg_order_cmp(
 
 
 /**
+ * @brief Puts others in the place of the producer's `linger.ms` and
+ *        `batch.num.messages` for one topic, from now on: also for its
+ *        messages that wait already.
+ *
+ * @param rkt as returned by rd_kafka_topic_new().
+ * @param linger_us in microseconds; below 0: as the producer's.
+ * @param batch_num_messages below 1: as the producer's.
+ *
+ * @remark May be called by any thread. Not part of librdkafka as published.
+ */
+RD_EXPORT
+void rd_kafka_topic_set_batching(rd_kafka_topic_t *rkt,
+                                 int64_t linger_us,
+                                 int32_t batch_num_messages);
+
+
+/**
  * @brief Check if partition is available (has a leader broker).
  *
  * @returns 1 if the partition is available, else 0.

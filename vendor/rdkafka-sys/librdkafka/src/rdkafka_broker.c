@@ -3889,6 +3889,10 @@ static int rd_kafka_toppar_producer_serve(rd_kafka_broker_t *rkb,
         int inflight              = 0;
         uint64_t epoch_base_msgid = 0;
         rd_bool_t batch_ready     = rd_false;
+        const rd_ts_t linger_us =
+            flushing ? 1 : rd_atomic64_get(&rktp->rktp_rkt->rkt_linger_us);
+        const int32_t batch_num_messages =
+            rd_atomic32_get(&rktp->rktp_rkt->rkt_batch_num_messages);
 
         /* By limiting the number of not-yet-sent buffers (rkb_outbufs) we
          * provide a backpressure mechanism to the producer loop
@@ -3984,9 +3988,9 @@ static int rd_kafka_toppar_producer_serve(rd_kafka_broker_t *rkb,
                                   RD_KAFKA_IDEMP_MAX_INFLIGHT)
                         ? next_wakeup
                         : NULL,
-                    now, flushing ? 1 : rkb->rkb_rk->rk_conf.buffering_max_us,
+                    now, linger_us,
                     /* Batch message count threshold */
-                    rkb->rkb_rk->rk_conf.batch_num_messages,
+                    batch_num_messages,
                     /* Batch total size threshold */
                     rkb->rkb_rk->rk_conf.batch_size);
         }
@@ -4145,9 +4149,9 @@ static int rd_kafka_toppar_producer_serve(rd_kafka_broker_t *rkb,
                 rd_kafka_toppar_lock(rktp);
                 batch_ready = rd_kafka_msgq_allow_wakeup_at(
                     &rktp->rktp_msgq, &rktp->rktp_xmit_msgq, next_wakeup, now,
-                    flushing ? 1 : rkb->rkb_rk->rk_conf.buffering_max_us,
+                    linger_us,
                     /* Batch message count threshold */
-                    rkb->rkb_rk->rk_conf.batch_num_messages,
+                    batch_num_messages,
                     /* Batch total size threshold */
                     rkb->rkb_rk->rk_conf.batch_size);
                 rd_kafka_toppar_unlock(rktp);

@@ -495,6 +495,8 @@ static int rd_kafka_msgset_writer_init(rd_kafka_msgset_writer_t *msetw,
                                        rd_kafka_pid_t pid,
                                        uint64_t epoch_base_msgid) {
         int msgcnt = rd_kafka_msgq_len(rkmq);
+        int batch_num_messages;
+        const rd_kafka_msg_t *first;
 
         if (msgcnt == 0)
                 return 0;
@@ -508,9 +510,16 @@ static int rd_kafka_msgset_writer_init(rd_kafka_msgset_writer_t *msetw,
 
         /* Max number of messages to send in a batch,
          * limited by current queue size or configured batch size,
-         * whichever is lower. */
-        msetw->msetw_msgcntmax =
-            RD_MIN(msgcnt, rkb->rkb_rk->rk_conf.batch_num_messages);
+         * whichever is lower. A batch that is sent again has to be the same
+         * one, whatever the size has become since. */
+        batch_num_messages =
+            rd_atomic32_get(&rktp->rktp_rkt->rkt_batch_num_messages);
+        first = rd_kafka_msgq_first(rkmq);
+        if (first->rkm_u.producer.last_msgid)
+                batch_num_messages =
+                    (int)(first->rkm_u.producer.last_msgid -
+                          first->rkm_u.producer.msgid + 1);
+        msetw->msetw_msgcntmax = RD_MIN(msgcnt, batch_num_messages);
         rd_dassert(msetw->msetw_msgcntmax > 0);
 
         /* Select MsgVersion to use */

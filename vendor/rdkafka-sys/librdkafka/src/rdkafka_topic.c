@@ -465,6 +465,10 @@ rd_kafka_topic_t *rd_kafka_topic_new0(rd_kafka_t *rk,
                 rkt->rkt_conf.compression_level = RD_KAFKA_COMPLEVEL_DEFAULT;
         }
 
+        rd_atomic64_init(&rkt->rkt_linger_us, rk->rk_conf.buffering_max_us);
+        rd_atomic32_init(&rkt->rkt_batch_num_messages,
+                         rk->rk_conf.batch_num_messages);
+
         rd_avg_init(&rkt->rkt_avg_batchsize, RD_AVG_GAUGE, 0,
                     rk->rk_conf.max_msg_size, 2,
                     rk->rk_conf.stats_interval_ms ? 1 : 0);
@@ -545,6 +549,31 @@ rd_kafka_topic_t *rd_kafka_topic_new(rd_kafka_t *rk,
         rd_kafka_topic_destroy0(rkt);
 
         return rkt;
+}
+
+
+
+void rd_kafka_topic_set_batching(rd_kafka_topic_t *rkt,
+                                 int64_t linger_us,
+                                 int32_t batch_num_messages) {
+        rd_kafka_t *rk = rkt->rkt_rk;
+
+        if (linger_us < 0)
+                linger_us = rk->rk_conf.buffering_max_us;
+        if (batch_num_messages < 1)
+                batch_num_messages = rk->rk_conf.batch_num_messages;
+
+        if (rd_atomic64_get(&rkt->rkt_linger_us) == linger_us &&
+            rd_atomic32_get(&rkt->rkt_batch_num_messages) == batch_num_messages)
+                return;
+
+        rd_atomic64_set(&rkt->rkt_linger_us, linger_us);
+        rd_atomic32_set(&rkt->rkt_batch_num_messages, batch_num_messages);
+
+        /* Broker threads sleep, and producers wake them up, by what was so
+         * before. */
+        rd_kafka_all_brokers_wakeup(rk, RD_KAFKA_BROKER_STATE_UP,
+                                    "topic batching changed");
 }
 
 

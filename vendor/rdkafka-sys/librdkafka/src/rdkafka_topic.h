@@ -182,6 +182,11 @@ struct rd_kafka_topic_s {
 
         rd_kafka_topic_conf_t rkt_conf;
 
+        /** The producer's linger.ms and batch.num.messages, unless
+         *  rd_kafka_topic_set_batching() has put others in their place. */
+        rd_atomic64_t rkt_linger_us;
+        rd_atomic32_t rkt_batch_num_messages;
+
         /** Idempotent/Txn producer:
          *  The PID,Epoch,base Msgid state for removed partitions. */
         TAILQ_HEAD(, rd_kafka_partition_msgid_s) rkt_saved_partmsgids;

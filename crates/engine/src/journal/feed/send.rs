@@ -29,7 +29,7 @@ pub(super) fn start(config: &ClusterConfig) -> Result<Producer, Error> {
     properties
         .set("queue.buffering.max.messages", MOST_MESSAGES.to_string())
         .set("queue.buffering.max.kbytes", kilobytes.to_string());
-    Producer::start(&properties, &config.strategies, Renewal::Others)
+    config.start_producer(&properties, Renewal::Others)
 }
 
 /// Hands a record over.
