@@ -325,20 +325,14 @@ fn what_xadd_refuses_is_said_and_the_next_one_works() {
     let bound = Duration::from_secs(5);
     let (mut said, mut known) = (Quickest::of(3, bound), Quickest::of(3, bound));
     while said.is_missing() || known.is_missing() {
-        let took = refusals_of_xadd(&gateway);
-        said.took(took.said);
-        known.took(took.known);
+        let (refused, found) = refusals_of_xadd(&gateway);
+        said.took(refused);
+        known.took(found);
     }
 }
 
-struct Refusals {
-    /// Until all of them were.
-    said: Duration,
-    /// Until a topic that was made later was.
-    known: Duration,
-}
-
-fn refusals_of_xadd(gateway: &Gateway) -> Refusals {
+/// How long it took to say them all, and to know a topic that was made later.
+fn refusals_of_xadd(gateway: &Gateway) -> (Duration, Duration) {
     let topic = new_topic("refusals", 1);
     let key = format!("topics:{topic}");
     let missing = format!("topics:{}", topic_name("missing"));
@@ -407,10 +401,7 @@ fn refusals_of_xadd(gateway: &Gateway) -> Refusals {
         let reply = client.call(&["XADD", &missing, "*", "value", "x"]);
         matches!(reply, Reply::Bulk(_)).then_some(())
     });
-    Refusals {
-        said,
-        known: made.elapsed(),
-    }
+    (said, made.elapsed())
 }
 
 #[test]
@@ -424,10 +415,7 @@ fn a_topic_is_created_where_brokers_do_so() {
         assert_eq!(nothing, Reply::NullBulk);
         match client.call(&["XADD", &key, "*", "value", "x"]) {
             Reply::Bulk(id) => Some(id),
-            Reply::Error(text) => {
-                assert!(text.contains("Unknown topic"), "{text}");
-                None
-            }
+            Reply::Error(text) if text.contains("Unknown topic") => None,
             other => panic!("{other:?}"),
         }
     });
