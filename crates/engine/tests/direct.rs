@@ -4,7 +4,7 @@ use barnabas_engine::{
     DirectConfig, DirectObserver, DirectOutcome, DirectProducer, DirectRecord, ErrorCode,
     KafkaError, ViewError,
 };
-use barnabas_testkit::{shared, topic_name};
+use barnabas_testkit::{Quickest, shared, topic_name};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -117,7 +117,8 @@ fn values_are_delivered_in_order_and_counted_until_then() {
     let topic = topic(1);
     let setup = start(
         &shared().bootstrap_servers(),
-        &[("linger.ms", "100000")],
+        // Or they would be a full batch, which leaves at once.
+        &[("linger.ms", "100000"), ("batch.num.messages", "20000")],
         &[],
     );
     let values: Vec<String> = (0..10_000).map(|number| number.to_string()).collect();
@@ -207,6 +208,13 @@ fn what_is_submitted_waits_for_room_in_its_order() {
 
 #[test]
 fn closing_tells_those_who_wait() {
+    let mut quickest = Quickest::of(3, Duration::from_secs(2));
+    while quickest.is_missing() {
+        quickest.took(close_while_somebody_waits());
+    }
+}
+
+fn close_while_somebody_waits() -> Duration {
     let setup = start("127.0.0.1:1", &[("queue.buffering.max.messages", "1")], &[]);
     let outcomes = submit(
         &setup.producer,
@@ -216,12 +224,13 @@ fn closing_tells_those_who_wait() {
     assert_eq!(setup.producer.outstanding(), 2);
     let closing = Instant::now();
     drop(setup.producer);
-    assert!(closing.elapsed() < Duration::from_secs(2));
+    let closed = closing.elapsed();
     let outcomes = outcomes.recv_timeout(PATIENCE).unwrap();
     assert_eq!(outcomes.len(), 2);
     for outcome in outcomes {
         assert!(outcome.error.unwrap().is(ErrorCode::BrokerDestroy));
     }
+    closed
 }
 
 #[test]

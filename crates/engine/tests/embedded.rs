@@ -5,6 +5,7 @@ use barnabas_engine::{
     AckMode, Consume, DispatchConfig, Dispatcher, EmbeddedCluster, InitialOffset, Properties,
     Proxy, ProxyOptions,
 };
+use barnabas_testkit::Quickest;
 use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,6 +57,14 @@ async fn an_embedded_cluster_takes_messages_and_gives_them_back() {
 /// What librdkafka's mock cannot do is answered by the process itself, or refused; nothing waits.
 #[tokio::test(flavor = "multi_thread")]
 async fn questions_that_an_embedded_cluster_cannot_answer_do_not_wait() {
+    // librdkafka waits ten seconds for the first of them.
+    let mut quickest = Quickest::of(3, Duration::from_secs(5));
+    while quickest.is_missing() {
+        quickest.took(ask_an_embedded_cluster().await);
+    }
+}
+
+async fn ask_an_embedded_cluster() -> Duration {
     let embedded = EmbeddedCluster::start(1).unwrap();
     embedded.create_topic("made", 2).unwrap();
     let cluster = open(embedded.bootstrap_servers());
@@ -99,6 +108,5 @@ async fn questions_that_an_embedded_cluster_cannot_answer_do_not_wait() {
         let said = refused.unwrap_err().to_string();
         assert!(said.contains("the cluster in memory"), "{said}");
     }
-    // librdkafka waits ten seconds for the first of them.
-    assert!(started.elapsed() < Duration::from_secs(5));
+    started.elapsed()
 }

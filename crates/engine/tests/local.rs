@@ -7,7 +7,7 @@ use barnabas_engine::{
     Error, KafkaError, LocalBatch, LocalConfig, LocalConsumer, LocalSink, OffsetDirectory,
     Progress, WorkerSlot,
 };
-use barnabas_testkit::{Cluster, shared, shared_auto_create, topic_name};
+use barnabas_testkit::{Cluster, Quickest, shared, shared_auto_create, topic_name};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -116,7 +116,8 @@ fn batches_are_full_or_their_time_is_over() {
     let topic = new_topic("local", 1);
     fill(&topic, 1, 25_000);
     let mut own = config(shared(), &topic, &[]);
-    own.linger = Duration::from_millis(500);
+    // Full ones leave at once; only the last one's time is over.
+    own.linger = Duration::from_secs(8);
     let (consumer, told) = open(own);
     consumer.start(&[(0, 0)]).unwrap();
     let mut next = 0;
@@ -134,17 +135,18 @@ fn a_lone_message_waits_no_longer_than_the_linger_time() {
     let topic = new_topic("local", 1);
     let (consumer, told) = open(config(shared(), &topic, &[]));
     consumer.start(&[(0, 0)]).unwrap();
-    let mut quickest = Duration::MAX;
-    for offset in 0..20 {
+    let mut offset = 0;
+    let mut quickest = Quickest::of(20, Duration::from_millis(100));
+    while quickest.is_missing() {
         shared()
             .produce(&topic, Some(0), None, Some(b"one"))
             .unwrap();
         let produced = Instant::now();
         assert_eq!(batch(&told).0, [(0, offset)]);
-        quickest = quickest.min(produced.elapsed());
+        quickest.took(produced.elapsed());
+        offset += 1;
         consumer.taken();
     }
-    assert!(quickest < Duration::from_millis(100), "{quickest:?}");
 }
 
 #[test]
@@ -282,13 +284,14 @@ fn fetching_stops_at_the_limit_of_all_partitions() {
     let mut last = waiting();
     loop {
         let next = waiting();
-        if next == last {
+        // Before there are as many, the same number only says that an answer is late.
+        if next == last && last >= 900 {
             break;
         }
         last = next;
     }
     // Each broker may answer once more for each partition.
-    assert!((900..4_500).contains(&last), "{last}");
+    assert!(last < 4_500, "{last}");
     for _ in 0..2 {
         consumer.taken();
     }
@@ -399,6 +402,13 @@ fn nobody_waits_for_a_sink_that_has_panicked() {
 
 #[test]
 fn stopping_is_quick_and_final() {
+    let mut quickest = Quickest::of(3, Duration::from_secs(2));
+    while quickest.is_missing() {
+        quickest.took(stop_while_fetching());
+    }
+}
+
+fn stop_while_fetching() -> Duration {
     let topic = new_topic("local", 3);
     fill(&topic, 3, 1_000);
     // A broker that is not there is no reason to wait.
@@ -411,11 +421,12 @@ fn stopping_is_quick_and_final() {
     batch(&told);
     let began = Instant::now();
     consumer.stop();
-    assert!(began.elapsed() < Duration::from_secs(2));
+    let stopped = began.elapsed();
     // The sink is gone, and with it its end of the channel.
     while told.recv_timeout(PATIENCE).is_ok() {}
     consumer.stop();
     assert!(matches!(consumer.start(&[(0, 0)]), Err(Error::Closed)));
+    stopped
 }
 
 #[test]

@@ -391,7 +391,8 @@ async fn a_caller_at_its_limit_is_told_and_told_when_there_is_room() {
     let cluster = open(&shared().bootstrap_servers());
     let name = new_topic("limits", 1);
     let producer = cluster
-        .producer(&properties(&[("linger.ms", "300")]))
+        // Nothing leaves before somebody waits.
+        .producer(&properties(&[("linger.ms", "60000")]))
         .unwrap();
     let mut caller = producer.caller(CallerLimits {
         messages: 10,
@@ -411,6 +412,7 @@ async fn a_caller_at_its_limit_is_told_and_told_when_there_is_room() {
         assert_eq!(caller.send(&topic, values(&numbers)).accepted, 0);
         send_all(&mut other, &topic, values(&numbers));
         assert!(caller.outstanding() == 10, "the reports are not in yet");
+        settle(&other).await;
         tokio::time::timeout(PATIENCE, caller.room_again())
             .await
             .expect("room comes with the reports");
@@ -418,7 +420,6 @@ async fn a_caller_at_its_limit_is_told_and_told_when_there_is_room() {
         settle(&caller).await;
         assert_eq!(caller.report().accepted, 10 * (round + 1));
     }
-    settle(&other).await;
     assert_eq!(shared().end_offsets(&name).unwrap()[&0], 2 * (10 + 12));
 }
 

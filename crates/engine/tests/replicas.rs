@@ -6,7 +6,7 @@ use barnabas_engine::{
     NewGroupOffset, PeerAcks, PeerReply, Peers, Properties, Proxy, ProxyOptions, Replicas,
     client_id_at,
 };
-use barnabas_testkit::{shared, topic_name};
+use barnabas_testkit::{Quickest, shared, topic_name};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -132,6 +132,13 @@ async fn whichever_replica_an_ack_reaches_it_counts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ack_that_nobody_owns_is_refused_at_once() {
+    let mut quickest = Quickest::of(3, Duration::from_secs(4));
+    while quickest.is_missing() {
+        quickest.took(refuse_an_ack_that_nobody_owns().await);
+    }
+}
+
+async fn refuse_an_ack_that_nobody_owns() -> Duration {
     let topic = new_topic("unowned", 1);
     let group = topic_name("unowned");
     fill(&topic, 1, 1);
@@ -139,12 +146,10 @@ async fn an_ack_that_nobody_owns_is_refused_at_once() {
     let proxy = replica(&peers, "first:1");
     let started = Instant::now();
     let refused = proxy.ack_one(&group, &topic, 0, 0).await;
+    let elapsed = started.elapsed();
     assert_eq!(refused, Err(AckError::not_owned(&group, &topic, 0)));
-    assert!(
-        started.elapsed() < Duration::from_secs(4),
-        "it was waited for"
-    );
     proxy.dispatcher.stop(std::future::pending()).await;
+    elapsed
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,13 +17,20 @@ fn info(client: &mut Client) -> String {
 
 #[test]
 fn info_describes_the_connection() {
-    let mut client = shared().connect();
+    let gateway = shared();
+    let connected = Instant::now();
+    let mut client = gateway.connect();
     let id = client.call("CLIENT ID").integer();
     let line = info(&mut client);
+    // In seconds; the machine may have stood still for some.
+    let age: u64 = field(&line, "age").parse().unwrap();
+    let idle: u64 = field(&line, "idle").parse().unwrap();
+    assert!(idle <= age, "{line}");
+    assert!(age <= connected.elapsed().as_secs(), "{line}");
     assert_eq!(
         line,
         format!(
-            "id={id} addr={} name= age=0 idle=0 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 \
+            "id={id} addr={} name= age={age} idle={idle} flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 \
              qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 \
              events=r cmd=client|info user=default redir=-1 resp=2 lib-name= lib-ver= topics=",
             client.address()

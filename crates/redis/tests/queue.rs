@@ -2,6 +2,7 @@
 
 use crate::support::{Client, Gateway, bulk, shared, unique};
 use barnabas_redis::{Config, ReplyForm};
+use barnabas_testkit::Quickest;
 use std::time::{Duration, Instant};
 
 fn message(topic: &str, offset: u32, value: &str) -> String {
@@ -20,7 +21,7 @@ fn filled(gateway: &Gateway, word: &str, values: &[&str]) -> String {
     for value in values {
         producer.ask_words(&["rpushx", &format!("topics:{topic}"), value], ":1\r\n");
     }
-    producer.ask("dump 5000", ":0\r\n");
+    producer.ask("dump 20000", ":0\r\n");
     topic
 }
 
@@ -120,16 +121,16 @@ fn timeouts_are_seconds_with_decimals() {
     let topic = filled(gateway, "timed", &[]);
     let (mut client, _) = named(gateway);
     for (timeout, milliseconds) in [("0.05", 50), ("0.3", 300), ("1", 1_000), ("1.0", 1_000)] {
-        let from = Instant::now();
-        client.ask(&format!("BLPOP topics:{topic} {timeout}"), "*-1\r\n");
-        let elapsed = from.elapsed();
         let least = Duration::from_millis(milliseconds);
-        assert!(elapsed >= least, "{timeout}: {elapsed:?}");
         // The bound of the contract is 50 ms; this machine may be busy.
-        assert!(
-            elapsed < least + Duration::from_millis(500),
-            "{timeout}: {elapsed:?}"
-        );
+        let mut quickest = Quickest::of(5, least + Duration::from_millis(500));
+        while quickest.is_missing() {
+            let from = Instant::now();
+            client.ask(&format!("BLPOP topics:{topic} {timeout}"), "*-1\r\n");
+            let elapsed = from.elapsed();
+            assert!(elapsed >= least, "{timeout}: {elapsed:?}");
+            quickest.took(elapsed);
+        }
     }
     let mut client = gateway.connect_resp3();
     let name = format!("{}:n", unique("g"));
@@ -210,7 +211,7 @@ fn the_full_form_has_key_timestamp_and_headers() {
     let topic = filled(gateway, "full", &[]);
     let mut producer = gateway.connect();
     producer.ask(&format!("RPUSHX topics:{topic}:key value"), ":1\r\n");
-    producer.ask("DUMP 5000", ":0\r\n");
+    producer.ask("DUMP 20000", ":0\r\n");
     let (mut client, _) = named(gateway);
     let reply = client.call(&format!(
         r#"BLPOP topics:{topic}:{{"barnabas.reply":"full"}} 20"#

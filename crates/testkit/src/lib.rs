@@ -12,7 +12,7 @@
 //! In reading order: `fetch` gets Kafka and `prepare` makes it start fast; `builder` says what a cluster is like; `cluster` starts
 //! and ends it; `broker` is what tests do to one broker and `node` how that is done; `topics`,
 //! `records` and `groups` are questions to the cluster, asked through `client`; `shared` has the
-//! common clusters. `gateway` is the process under test and `captured` its output. Below both:
+//! common clusters. `timing` has bounds on time. `gateway` is the process under test and `captured` its output. Below both:
 //! `process` (children that cannot be left behind), `procfs`, `ports`, `run_folder`, `paths`,
 //! `error`; beside them `tools` installs programs.
 
@@ -41,6 +41,7 @@ mod quotas;
 mod records;
 mod run_folder;
 mod shared;
+mod timing;
 pub mod tools;
 mod topics;
 
@@ -55,3 +56,4 @@ pub use network::Network;
 pub use process::{Process, Signal};
 pub use records::{NewRecord, Position, Record};
 pub use shared::{shared, shared_auto_create, topic_name};
+pub use timing::{Quickest, Stalls};

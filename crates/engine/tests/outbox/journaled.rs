@@ -227,7 +227,8 @@ async fn a_topic_that_is_not_there_is_kept_aside_and_told_of() {
     let folder = tempfile::tempdir().unwrap();
     let name = testkit::topic_name("nowhere");
     let settings = OutboxSettings {
-        unknown_topic_grace: Duration::from_millis(300),
+        // It is still waited for when the first one comes.
+        unknown_topic_grace: Duration::from_secs(5),
         unknown_topic_memory: Duration::from_secs(600),
         ..settings(Strategy::Random)
     };

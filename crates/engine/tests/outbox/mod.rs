@@ -382,7 +382,9 @@ async fn a_drained_outbox_takes_no_more() {
 async fn a_topic_that_is_not_there_is_given_up_after_its_grace() {
     let name = testkit::topic_name("nowhere");
     let (outbox, log) = outbox(OutboxSettings {
-        unknown_topic_grace: Duration::from_millis(300),
+        // It is still waited for when the first ones come.
+        unknown_topic_grace: Duration::from_secs(5),
+        sync_timeout: Duration::from_secs(60),
         unknown_topic_memory: Duration::from_secs(600),
         ..OutboxSettings::default()
     });

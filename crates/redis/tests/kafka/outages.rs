@@ -1,7 +1,7 @@
 //! Brokers that go, under load too.
 
-use crate::support::{Gateway, PATIENCE, Reply, error, eventually, stored};
-use barnabas_testkit::{Cluster, topic_name};
+use crate::support::{Gateway, LATE, PATIENCE, Reply, error, eventually, stored};
+use barnabas_testkit::{Cluster, Quickest, topic_name};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -60,35 +60,46 @@ fn while_the_broker_is_down_messages_wait_up_to_the_limit_and_all_recover() {
     );
     assert_eq!(other.call(&["dump", "100"]), Reply::Integer(1));
 
-    // Nothing to read is no error, and not late: 300 ms for the machine.
-    let started = Instant::now();
-    assert_eq!(consumer.pop("down", "1"), None);
-    let elapsed = started.elapsed();
-    assert!(elapsed >= Duration::from_secs(1) && elapsed < Duration::from_millis(1_300));
+    // Nothing to read is no error, and not late.
+    let told = Duration::from_secs(1);
+    let mut quickest = Quickest::of(5, told + LATE);
+    while quickest.is_missing() {
+        let started = Instant::now();
+        assert_eq!(consumer.pop("down", "1"), None);
+        let elapsed = started.elapsed();
+        assert!(elapsed >= told, "{elapsed:?}");
+        quickest.took(elapsed);
+    }
     // Two seconds by contract; then an error.
-    let started = Instant::now();
-    let Reply::Error(text) = other.call(&["keys", "topics:"]) else {
-        panic!("no error");
-    };
-    assert!(
-        text.starts_with("ERR Error getting metadata: Local: "),
-        "{text}"
-    );
-    assert!(started.elapsed() < Duration::from_secs(3));
+    let mut quickest = Quickest::of(3, Duration::from_secs(3));
+    while quickest.is_missing() {
+        let started = Instant::now();
+        let Reply::Error(text) = other.call(&["keys", "topics:"]) else {
+            panic!("no error");
+        };
+        quickest.took(started.elapsed());
+        assert!(
+            text.starts_with("ERR Error getting metadata: Local: "),
+            "{text}"
+        );
+    }
     // Also who asks while another waits: two seconds for each.
     let (mut early, mut late) = (gateway.connect(), gateway.connect());
-    early.send(&["keys", "topics:"]);
-    std::thread::sleep(Duration::from_millis(300));
-    let started = Instant::now();
-    assert!(matches!(late.call(&["keys", "topics:"]), Reply::Error(_)));
-    assert!(started.elapsed() < Duration::from_secs(3));
-    assert!(matches!(early.reply(), Reply::Error(_)));
+    let mut quickest = Quickest::of(3, Duration::from_secs(3));
+    while quickest.is_missing() {
+        early.send(&["keys", "topics:"]);
+        std::thread::sleep(Duration::from_millis(300));
+        let started = Instant::now();
+        assert!(matches!(late.call(&["keys", "topics:"]), Reply::Error(_)));
+        quickest.took(started.elapsed());
+        assert!(matches!(early.reply(), Reply::Error(_)));
+    }
     // Who leaves with messages under way is counted after five seconds.
     for number in 0..5 {
         leaver.produce("down", &format!("left {number}"));
     }
-    leaver.quit();
     let left = Instant::now();
+    leaver.quit();
     eventually("the count of unflushed messages", || {
         (other.stat("producer.unflushed.messages") == 5).then_some(())
     });

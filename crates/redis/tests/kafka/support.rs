@@ -460,18 +460,16 @@ fn decode(bytes: &[u8], at: &mut usize) -> Option<Reply> {
 }
 
 /// Waits until `holds` has a value.
-pub(crate) fn eventually<T>(what: &str, holds: impl FnMut() -> Option<T>) -> T {
-    within(PATIENCE, what, holds)
-}
-
-/// [`eventually`] with a bound of its own.
-pub(crate) fn within<T>(limit: Duration, what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(value) = holds() {
             return value;
         }
-        assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
+        assert!(
+            started.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}: {what}"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
 }

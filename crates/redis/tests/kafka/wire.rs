@@ -33,7 +33,7 @@ fn produce(gateway: &Gateway, kafka: &Cluster) {
         "*3\r\n$6\r\nrpushx\r\n$20\r\ntopics:orders:cust-9\r\n$5\r\ncafé\r\n",
         ":1\r\n",
     );
-    producer.exchange("*2\r\n$4\r\ndump\r\n$4\r\n5000\r\n", ":0\r\n");
+    producer.exchange("*2\r\n$4\r\ndump\r\n$5\r\n20000\r\n", ":0\r\n");
     let records = kafka.read_all("orders").unwrap();
     let mut found: Vec<(Option<&[u8]>, String)> = records
         .iter()
@@ -50,7 +50,7 @@ fn produce(gateway: &Gateway, kafka: &Cluster) {
     // No such topic: the first is accepted and fails, the second is refused.
     let absent = "*3\r\n$6\r\nrpushx\r\n$13\r\ntopics:absent\r\n$1\r\nx\r\n";
     producer.exchange(absent, ":1\r\n");
-    producer.exchange("*2\r\n$4\r\ndump\r\n$4\r\n5000\r\n", ":0\r\n");
+    producer.exchange("*2\r\n$4\r\ndump\r\n$5\r\n20000\r\n", ":0\r\n");
     producer.exchange(absent, "-PROD Local: Unknown topic\r\n");
     producer.exchange("*1\r\n$4\r\nquit\r\n", "$2\r\nOK\r\n");
     producer.expect_end();
@@ -96,7 +96,7 @@ fn consume(gateway: &Gateway, kafka: &Cluster) -> crate::support::Client {
         "-CONS id billing:w-1 is already taken\r\n",
     );
     consumer.exchange(
-        "*3\r\n$5\r\nblpop\r\n$13\r\ntopics:orders\r\n$1\r\n5\r\n",
+        "*3\r\n$5\r\nblpop\r\n$13\r\ntopics:orders\r\n$2\r\n20\r\n",
         "*8\r\n$5\r\ntopic\r\n$6\r\norders\r\n$9\r\npartition\r\n:2\r\n$6\r\noffset\r\n:41\r\n\
          $5\r\nvalue\r\n$7\r\npaid 17\r\n",
     );
@@ -112,7 +112,7 @@ fn consume(gateway: &Gateway, kafka: &Cluster) -> crate::support::Client {
     }
     kafka.produce("orders", Some(0), None, None).unwrap();
     consumer.exchange(
-        "*3\r\n$5\r\nblpop\r\n$13\r\ntopics:orders\r\n$1\r\n5\r\n",
+        "*3\r\n$5\r\nblpop\r\n$13\r\ntopics:orders\r\n$2\r\n20\r\n",
         "*8\r\n$5\r\ntopic\r\n$6\r\norders\r\n$9\r\npartition\r\n:0\r\n$6\r\noffset\r\n:7\r\n\
          $5\r\nvalue\r\n$-1\r\n",
     );

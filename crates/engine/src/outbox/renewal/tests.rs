@@ -88,6 +88,17 @@ async fn flush(outbox: &Outbox) {
     assert_eq!((outbox.info().messages, outbox.info().bytes), (0, 0));
 }
 
+/// So many clients are renewed soon: each is in its turn, and a flush need not wait for one that has
+/// nothing.
+async fn renewed(outbox: &Outbox, count: u64) {
+    let started = Instant::now();
+    while outbox.info().clients_renewed < count {
+        assert!(started.elapsed() < PATIENCE, "{:?}", outbox.info());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(outbox.info().clients_renewed, count);
+}
+
 fn fail(outbox: &Outbox) {
     let clients = outbox.shared.parts.clients.read().clone();
     for client in clients.iter() {
@@ -137,7 +148,7 @@ async fn what_a_failed_client_has_goes_on_in_order() {
     flush(&outbox).await;
     let outcomes = all.all().await.unwrap();
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
-    assert_eq!(outbox.info().clients_renewed, 2);
+    renewed(&outbox, 2).await;
     let found = read(&mock.bootstrap_servers(), 0, 499);
     assert_eq!(once(&found), (0..500).collect::<Vec<_>>());
     for (number, header) in &found {
@@ -148,7 +159,7 @@ async fn what_a_failed_client_has_goes_on_in_order() {
     fail(&outbox);
     assert_eq!(topic.produce_async("500").all().unwrap(), 1);
     flush(&outbox).await;
-    assert_eq!(outbox.info().clients_renewed, 4);
+    renewed(&outbox, 4).await;
 }
 
 /// What is still in a batch came later than what comes back.
@@ -176,9 +187,7 @@ async fn what_comes_back_passes_what_is_batched() {
     assert_eq!(topic.info().batched, 2);
     fail(&outbox);
     // Not before: a flush takes it out of the batch.
-    while outbox.info().clients_renewed < 2 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    renewed(&outbox, 2).await;
     mock.broker_round_trip_time(1, Duration::ZERO).unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     flush(&outbox).await;
