@@ -305,3 +305,6 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

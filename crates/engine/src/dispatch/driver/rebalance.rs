@@ -198,7 +198,7 @@ impl Driver {
     }
 
     /// Begins to read partitions.
-    fn begin(&mut self, protocol: RebalanceProtocol, starts: Vec<Start>) {
+    pub(super) fn begin(&mut self, protocol: RebalanceProtocol, starts: Vec<Start>) {
         let policy = self.group.config().acks;
         let mut list = Partitions::new();
         {

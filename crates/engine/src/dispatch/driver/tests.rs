@@ -1,0 +1,150 @@
+//! Drivers that are led by hand, on librdkafka's mock.
+
+use super::*;
+use crate::acks::Acked;
+use crate::admin::NewGroupOffset;
+use crate::cluster::{Cluster, ClusterConfig};
+use crate::dispatch::partition::Partition;
+use crate::dispatch::{DispatchConfig, Dispatcher};
+use crate::native::{Partitions, RebalanceProtocol};
+use crate::properties::Properties;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext as Context;
+use tokio::task::JoinHandle;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the group has stored of the partition.
+fn stored(driver: &Driver) -> i64 {
+    let mut list = Partitions::new();
+    list.add("t", 0, None);
+    driver.client.committed(&mut list, PATIENCE).unwrap();
+    list.positions().next().unwrap().offset
+}
+
+fn act(driver: &Driver, act: impl FnMut(&mut Partition)) {
+    driver.each_of(&[("t".to_owned(), 0)], act);
+}
+
+async fn commit_is_done(driver: &mut Driver) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while driver.committing.is_some() {
+        assert!(tokio::time::Instant::now() < deadline, "no answer");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        driver.serve_events();
+    }
+}
+
+async fn job_is_done(driver: &mut Driver) {
+    let job = tokio::time::timeout(PATIENCE, driver.jobs.join_next());
+    let job = job.await.unwrap().unwrap().unwrap();
+    driver.finish(job);
+}
+
+type Answer = JoinHandle<Result<bool, Error>>;
+
+/// A member that has acknowledged up to 5 and has that stored, and for which
+/// position 2 has been committed since; its fetcher is about to move there. One
+/// more acknowledgement came meanwhile.
+async fn about_to_move() -> (MockCluster<'static, Context>, Driver, Answer) {
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic("t", 1, 1).unwrap();
+    let mut config = ClusterConfig::default();
+    config
+        .common
+        .set("bootstrap.servers", mock.bootstrap_servers());
+    let cluster = Cluster::open(config).unwrap();
+    let producer = cluster.producer(&Properties::new()).unwrap();
+    for _ in 0..10 {
+        let record = crate::producer::Record {
+            key: None,
+            value: Some(b"x"),
+        };
+        let sent = producer.deliver("t", Some(0), record, &[], None);
+        sent.await.unwrap();
+    }
+    let own = Properties::new();
+    let dispatcher = Dispatcher::start(&cluster, DispatchConfig::default(), &own).unwrap();
+    let mut driver = start(&dispatcher.inner, "g").unwrap();
+    let begins = Start {
+        topic: "t".to_owned(),
+        partition: 0,
+        offset: 5,
+        acked: Acked::below(5),
+        end: 10,
+        differs: true,
+    };
+    driver.begin(RebalanceProtocol::Eager, vec![begins]);
+    commit_is_done(&mut driver).await;
+    assert_eq!(stored(&driver), 5);
+
+    let group = Arc::clone(driver.group());
+    let asking = tokio::spawn(async move {
+        let position = NewGroupOffset {
+            partition: 0,
+            offset: 2,
+            metadata: String::new(),
+        };
+        group.set_offsets("t", &[position]).await
+    });
+    while !driver.is_looking {
+        tokio::task::yield_now().await;
+        driver.set_offsets();
+    }
+    job_is_done(&mut driver).await;
+    act(&driver, |partition| assert!(partition.ack(5)));
+    commit_is_done(&mut driver).await;
+    assert_eq!(stored(&driver), 2);
+    (mock, driver, asking)
+}
+
+/// What was acknowledged before would undo it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_commit_comes_between_a_position_and_the_move_to_it() {
+    let (_mock, mut driver, asking) = about_to_move().await;
+    driver.commit();
+    commit_is_done(&mut driver).await;
+    assert_eq!(stored(&driver), 2);
+    job_is_done(&mut driver).await;
+    driver.commit();
+    commit_is_done(&mut driver).await;
+    assert_eq!(stored(&driver), 2);
+    assert!(asking.await.unwrap().unwrap());
+    act(&driver, |partition| {
+        assert!(!partition.is_held());
+        assert_eq!(partition.first_unacknowledged(), 2);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_commit_of_a_partition_that_moves_away_keeps_the_position() {
+    let (_mock, mut driver, asking) = about_to_move().await;
+    act(&driver, Partition::leave);
+    driver.commit();
+    commit_is_done(&mut driver).await;
+    job_is_done(&mut driver).await;
+    driver.commit();
+    commit_is_done(&mut driver).await;
+    assert_eq!(stored(&driver), 2);
+    assert!(asking.await.unwrap().unwrap());
+    act(&driver, |partition| assert!(partition.is_leaving()));
+}
+
+/// Reading goes on where it was, so that is stored again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_fails_is_undone() {
+    let (_mock, mut driver, asking) = about_to_move().await;
+    let job = tokio::time::timeout(PATIENCE, driver.jobs.join_next());
+    let Job::Sought(found, _) = job.await.unwrap().unwrap().unwrap() else {
+        panic!("the fetcher was to move");
+    };
+    driver.finish_seeking(found, Err("no answer".to_owned()));
+    asking.await.unwrap().unwrap_err();
+    act(&driver, |partition| {
+        assert!(!partition.is_held());
+        assert_eq!(partition.first_unacknowledged(), 6);
+    });
+    driver.commit();
+    commit_is_done(&mut driver).await;
+    assert_eq!(stored(&driver), 6);
+}
