@@ -31,6 +31,7 @@ fn start(partitions: i32, own: &[(&str, &str)]) -> (MockCluster<'static, Context
     let settings = OutboxSettings {
         strategy: Strategy::StrictRoundRobin.into(),
         batch_ttl: Duration::from_millis(20).into(),
+        sync_timeout: PATIENCE,
         librdkafka,
         ..OutboxSettings::default()
     };
@@ -265,4 +266,37 @@ async fn who_waits_hears_from_the_next_client() {
     assert_eq!(offsets, [0, 1, 2]);
     assert_eq!(outbox.info().clients_renewed, 1);
     flush(&outbox).await;
+}
+
+/// Those who wait for Kafka's word do not pass each other, neither those of one
+/// list nor of two calls.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_is_not_passed_by_who_comes_later() {
+    let (mock, outbox) = start(1, &[]);
+    let topic = outbox.topic("t").unwrap();
+    topic.prepare().await.unwrap();
+    let core = outbox.shared.core("t").unwrap();
+    let (answers, all) = Answers::new(200);
+    for round in 0..100 {
+        // As long as a client is being replaced, and until the clock comes.
+        core.inner.lock().is_renewing = true;
+        let produce = |number: u64| {
+            let value = number.to_string();
+            let record = NewRecord {
+                key: Some(b"k"),
+                ..NewRecord::of(value.as_bytes())
+            };
+            let hearer = (Arc::clone(&answers) as _, number);
+            let admission = topic.produce(Mode::Sync, Payload::One([record]), Some(hearer));
+            assert_eq!(admission.all().unwrap(), 1);
+        };
+        produce(2 * round);
+        core.inner.lock().is_renewing = false;
+        produce(2 * round + 1);
+    }
+    let outcomes = all.all().await.unwrap();
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    let found = read(&mock.bootstrap_servers(), 0, 199);
+    let numbers: Vec<usize> = found.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, (0..200).collect::<Vec<_>>(), "in their order");
 }
