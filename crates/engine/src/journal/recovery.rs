@@ -2,7 +2,7 @@
 
 use super::delivered::Delivered;
 use super::options::{JournalError, Reason};
-use super::record::{HEADER, Header};
+use super::record::{FRAME, HEADER, Header};
 use super::segment::{self, Item, Reader};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -113,12 +113,17 @@ fn recover(directory: &Path, lock: File) -> io::Result<Recovered> {
         };
         segments.push_back(segment);
     }
-    if let Some(last) = segments.back_mut() {
-        cut(directory, marker, last)?;
-        if last.end == last.base {
-            std::fs::remove_file(segment::path_of(directory, last.base))?;
-            segments.pop_back();
+    let mut is_last = true;
+    while let Some(last) = segments.back_mut() {
+        // The name of an empty file behind it may say anything.
+        if std::mem::take(&mut is_last) || last.end - last.base > last.length / FRAME as u64 {
+            cut(directory, marker, last)?;
         }
+        if last.end > last.base {
+            break;
+        }
+        std::fs::remove_file(segment::path_of(directory, last.base))?;
+        segments.pop_back();
     }
     // What has no segment any more was delivered.
     let first = segments.front().map_or(delivered.end(), |first| first.base);

@@ -29,6 +29,8 @@ use std::time::Duration;
 
 /// How far it reads ahead of a record that is not delivered.
 const WINDOW: u64 = 1_000_000;
+/// More that are missing in a row are noted only when all before them are done.
+const MOST_MISSING: u64 = 1 << 16;
 /// How often what is no longer needed of the places is dropped.
 const HOUSEKEEPING: u64 = 1_024;
 /// The feeder looks by itself so often, whatever it waits for.
@@ -69,6 +71,9 @@ pub(super) struct Feeder {
     /// sequence.
     places: VecDeque<u64>,
     first_place: u64,
+    /// Records that are no longer there: more than can be noted one by one, since
+    /// the name of a file may say anything.
+    gap: Option<Range<u64>>,
     /// Records that were refused together with others, and are sent alone.
     alone: BTreeSet<u64>,
     /// One of them is on its way.
@@ -105,6 +110,7 @@ impl Feeder {
             known_below,
             places: VecDeque::new(),
             first_place: first,
+            gap: None,
             alone: BTreeSet::new(),
             is_alone: false,
             placer,
@@ -253,6 +259,7 @@ impl Feeder {
         self.known_below = end.max(refused.unwrap_or(0));
         self.next = prefix;
         self.segment = None;
+        self.gap = None;
         self.places.clear();
         self.first_place = prefix;
     }
@@ -264,6 +271,15 @@ impl Feeder {
         }
         if self.next.is_multiple_of(HOUSEKEEPING) && !self.forget_places() {
             return Ok(Step::Full);
+        }
+        if let Some(gap) = self.gap.take() {
+            if self.shared.delivered.lock().prefix() < gap.start {
+                self.gap = Some(gap);
+                return Ok(Step::Full);
+            }
+            self.places.clear();
+            self.first_place = gap.end;
+            self.pass(gap);
         }
         let outstanding = self.reports.outstanding.load(Ordering::Acquire);
         if self.is_alone && outstanding > 0 {
@@ -427,9 +443,20 @@ impl Feeder {
         Ok(())
     }
 
-    /// Counts records that are no longer there, and goes on behind them.
+    /// Counts records that are no longer there, and goes on behind them, at once
+    /// or when everything before them is done.
     fn lose(&mut self, sequences: Range<u64>) {
         let sequences = sequences.start.max(self.next)..sequences.end;
+        if sequences.end.saturating_sub(sequences.start) > MOST_MISSING {
+            self.gap = Some(sequences);
+            return;
+        }
+        // A place each, so that their order shows where the others are.
+        self.places.extend(sequences.clone().map(|_| 0));
+        self.pass(sequences);
+    }
+
+    fn pass(&mut self, sequences: Range<u64>) {
         let missing = {
             let mut delivered = self.shared.delivered.lock();
             let missing = delivered.missing_of(sequences.clone());
@@ -449,8 +476,6 @@ impl Feeder {
                 sequences.end - 1
             );
         }
-        // A place each, so that their order shows where the others are.
-        self.places.extend(sequences.clone().map(|_| 0));
         self.next = sequences.end.max(self.next);
         if let Some((segment, reader)) = &mut self.segment {
             if self.next >= segment.end {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cluster::Cluster;
+use crate::journal::delivered::Delivered;
 use crate::journal::{Journal, JournalOptions, JournalRecord};
 use crate::producer::Record;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -113,4 +114,46 @@ async fn a_producer_that_fails_for_good_is_replaced() {
     // What was on its way may be there twice.
     let found = read(&mock.bootstrap_servers(), 100);
     assert_eq!(found, (0..100).collect());
+}
+
+/// A file whose name says that very many records stand before it, though there
+/// is none in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_no_segment_could_have_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(JournalOptions::new(folder.path())).unwrap();
+    write(&journal, 0..20).await;
+    journal.close();
+    let stray = folder.path().join("09999999999999999999.segment");
+    std::fs::write(&stray, b"not a record").unwrap();
+    let (mock, _cluster, journal) = start_all(folder.path());
+    assert!(!stray.exists());
+    write(&journal, 20..40).await;
+    drained(&journal).await;
+    let statistics = journal.statistics();
+    assert_eq!((statistics.delivered, statistics.damaged), (40, 0));
+    assert_eq!(read(&mock.bootstrap_servers(), 40), (0..40).collect());
+}
+
+/// So many that they cannot be noted one by one.
+#[tokio::test(flavor = "multi_thread")]
+async fn very_many_missing_records_cost_no_memory() {
+    const FAR: u64 = 1 << 60;
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let journal = Journal::open(JournalOptions::new(folder.path())).unwrap();
+    write(&journal, 0..20).await;
+    journal.close();
+    // The same journal, as if most of it had gone.
+    std::fs::copy(folder.path().join("lock"), other.path().join("lock")).unwrap();
+    Delivered::new(FAR).store(other.path()).unwrap();
+    let journal = Journal::open(JournalOptions::new(other.path())).unwrap();
+    write(&journal, 20..40).await;
+    journal.close();
+    let name = format!("{FAR:020}.segment");
+    std::fs::copy(other.path().join(&name), folder.path().join(&name)).unwrap();
+    let (mock, _cluster, journal) = start_all(folder.path());
+    drained(&journal).await;
+    let statistics = journal.statistics();
+    assert_eq!((statistics.delivered, statistics.damaged), (40, FAR - 20));
+    assert_eq!(read(&mock.bootstrap_servers(), 40), (0..40).collect());
 }
