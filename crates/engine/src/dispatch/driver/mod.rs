@@ -75,6 +75,7 @@ pub(super) fn start(inner: &Arc<Inner>, name: &str) -> Result<Driver, Error> {
         rebalances: 0,
         releases: 0,
         late: BTreeSet::new(),
+        is_asking_for_late: false,
         committing: None,
         setting: None,
         is_looking: false,
@@ -140,6 +141,7 @@ pub(super) struct Driver {
     /// Assigned partitions of which it is not known yet where to begin: they
     /// have no leader.
     late: BTreeSet<(String, i32)>,
+    is_asking_for_late: bool,
     committing: Option<Committing>,
     /// Somebody's positions, to be committed next.
     setting: Option<set_offsets::Found>,

@@ -41,12 +41,8 @@ async fn job_is_done(driver: &mut Driver) {
     driver.finish(job);
 }
 
-type Answer = JoinHandle<Result<bool, Error>>;
-
-/// A member that has acknowledged up to 5 and has that stored, and for which
-/// position 2 has been committed since; its fetcher is about to move there. One
-/// more acknowledgement came meanwhile.
-async fn about_to_move() -> (MockCluster<'static, Context>, Driver, Answer) {
+/// A member of a group, on a mock that has the topic.
+fn member() -> (MockCluster<'static, Context>, Cluster, Driver) {
     let mock = MockCluster::new(1).unwrap();
     mock.create_topic("t", 1, 1).unwrap();
     let mut config = ClusterConfig::default();
@@ -54,6 +50,40 @@ async fn about_to_move() -> (MockCluster<'static, Context>, Driver, Answer) {
         .common
         .set("bootstrap.servers", mock.bootstrap_servers());
     let cluster = Cluster::open(config).unwrap();
+    let own = Properties::new();
+    let dispatcher = Dispatcher::start(&cluster, DispatchConfig::default(), &own).unwrap();
+    let driver = start(&dispatcher.inner, "g").unwrap();
+    (mock, cluster, driver)
+}
+
+/// However often the group is rebalanced meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_without_a_leader_are_asked_for_once_at_a_time() {
+    let (_mock, _cluster, mut driver) = member();
+    let late = ("not-there".to_owned(), 0);
+    for _ in 0..3 {
+        driver.rebalance = Rebalance::Starting {
+            protocol: RebalanceProtocol::Cooperative,
+            partitions: vec![late.clone()],
+        };
+        let (starts, unknown) = (Vec::new(), vec![late.clone()]);
+        driver.take_on(Starts { starts, unknown });
+        assert_eq!(driver.jobs.len(), 1);
+    }
+    job_is_done(&mut driver).await;
+    assert_eq!(driver.jobs.len(), 1, "it is asked for again");
+    driver.late.clear();
+    job_is_done(&mut driver).await;
+    assert_eq!(driver.jobs.len(), 0);
+}
+
+type Answer = JoinHandle<Result<bool, Error>>;
+
+/// A member that has acknowledged up to 5 and has that stored, and for which
+/// position 2 has been committed since; its fetcher is about to move there. One
+/// more acknowledgement came meanwhile.
+async fn about_to_move() -> (MockCluster<'static, Context>, Driver, Answer) {
+    let (mock, cluster, mut driver) = member();
     let producer = cluster.producer(&Properties::new()).unwrap();
     for _ in 0..10 {
         let record = crate::producer::Record {
@@ -63,9 +93,6 @@ async fn about_to_move() -> (MockCluster<'static, Context>, Driver, Answer) {
         let sent = producer.deliver("t", Some(0), record, &[], None);
         sent.await.unwrap();
     }
-    let own = Properties::new();
-    let dispatcher = Dispatcher::start(&cluster, DispatchConfig::default(), &own).unwrap();
-    let mut driver = start(&dispatcher.inner, "g").unwrap();
     let begins = Start {
         topic: "t".to_owned(),
         partition: 0,
