@@ -3,7 +3,7 @@
 use super::*;
 use crate::cluster::Cluster;
 use crate::journal::delivered::Delivered;
-use crate::journal::{Journal, JournalOptions, JournalRecord};
+use crate::journal::{Journal, JournalOptions, JournalRecord, JournalStatistics, SyncMode};
 use crate::producer::Record;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::mocking::MockCluster;
@@ -58,14 +58,28 @@ fn read(servers: &str, count: usize) -> BTreeSet<u32> {
 fn start_all(folder: &std::path::Path) -> (MockCluster<'static, Context>, Cluster, Journal) {
     let mock = MockCluster::new(1).unwrap();
     mock.create_topic("t", 1, 1).unwrap();
+    let (cluster, journal) = feed(&mock, JournalOptions::new(folder));
+    (mock, cluster, journal)
+}
+
+fn feed(mock: &MockCluster<'_, Context>, options: JournalOptions) -> (Cluster, Journal) {
     let mut config = ClusterConfig::default();
     config
         .common
         .set("bootstrap.servers", mock.bootstrap_servers());
     let cluster = Cluster::open(config).unwrap();
-    let journal = Journal::open(JournalOptions::new(folder)).unwrap();
+    let journal = Journal::open(options).unwrap();
     journal.feed(&cluster).unwrap();
-    (mock, cluster, journal)
+    (cluster, journal)
+}
+
+async fn eventually(what: &str, journal: &Journal, is_so: impl Fn(JournalStatistics) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so(journal.statistics()) {
+        let statistics = journal.statistics();
+        assert!(Instant::now() < deadline, "{what}: {statistics:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 async fn drained(journal: &Journal) {
@@ -156,4 +170,43 @@ async fn very_many_missing_records_cost_no_memory() {
     let statistics = journal.statistics();
     assert_eq!((statistics.delivered, statistics.damaged), (40, FAR - 20));
     assert_eq!(read(&mock.bootstrap_servers(), 40), (0..40).collect());
+}
+
+/// One that cannot be kept aside, because the disk is full: the others go on,
+/// and their segments make room.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_record_that_the_disk_does_not_take_holds_up_nothing() {
+    use RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as TOO_LARGE;
+    let folder = tempfile::tempdir().unwrap();
+    let in_its_way = folder.path().join("refused");
+    std::fs::create_dir(&in_its_way).unwrap();
+    let options = || JournalOptions {
+        segment_bytes: 1_000,
+        sync: SyncMode::Os,
+        ..JournalOptions::new(folder.path())
+    };
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic("t", 1, 1).unwrap();
+    // Of its batch, and then of itself.
+    mock.request_errors(RDKafkaApiKey::Produce, &[TOO_LARGE, TOO_LARGE]);
+    let (_cluster, journal) = feed(&mock, options());
+    let (tell, told) = std::sync::mpsc::channel();
+    journal.hear_refused(move |_| {
+        let _ = tell.send(());
+    });
+    write(&journal, 0..1).await;
+    let told = tokio::task::spawn_blocking(move || told.recv_timeout(Duration::from_secs(60)));
+    told.await.unwrap().unwrap();
+    write(&journal, 1..300).await;
+    eventually("the others", &journal, |now| now.delivered == 299).await;
+    // That of the refused one, and the last.
+    eventually("room", &journal, |now| now.segments <= 2).await;
+    assert_eq!(journal.undelivered(), 1);
+    journal.close();
+    // The next process does not miss them, and has room.
+    std::fs::remove_dir(&in_its_way).unwrap();
+    let (_cluster, journal) = feed(&mock, options());
+    drained(&journal).await;
+    let statistics = journal.statistics();
+    assert_eq!((statistics.delivered, statistics.damaged), (1, 0));
 }
