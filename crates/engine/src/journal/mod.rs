@@ -42,6 +42,7 @@ use parking_lot::{Condvar, Mutex};
 pub(crate) use place::{Placed, Placer};
 pub use record::{Headers, JournalRecord, Journaled};
 use recovery::Segment;
+pub(crate) use reports::is_permanent;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::path::Path;

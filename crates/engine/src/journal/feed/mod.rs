@@ -18,7 +18,7 @@ use super::reports::{NOTHING, Reports, is_permanent};
 use super::segment::{self, Item, Reader};
 use super::{Folded, Shared};
 use crate::cluster::ClusterConfig;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, KafkaError};
 use crate::producer::{DeliverySink, Destination, Producer};
 use send::{is_of_unknown, start, submit};
 use std::collections::{BTreeSet, VecDeque};
@@ -321,7 +321,10 @@ impl Feeder {
                             reader.go_back_to(sequence, offset);
                             return Ok(Step::Unplaced);
                         }
-                        Placed::Never(error) => Err(Error::Kafka { error }),
+                        Placed::Never(error) => {
+                            self.refuse(sequence, error);
+                            Ok(())
+                        }
                         Placed::At(partition) => {
                             let is_replayed = sequence < self.shared.own;
                             let is_marked = is_replayed && self.shared.options.mark_replayed;
@@ -390,8 +393,7 @@ impl Feeder {
         match result {
             Ok(()) => {}
             Err(Error::Kafka { error }) if is_permanent(error) => {
-                self.alone.insert(sequence);
-                self.reports.refuse(sequence, error);
+                self.refuse(sequence, error);
             }
             Err(error) => {
                 // The same one again.
@@ -415,6 +417,12 @@ impl Feeder {
         self.places.push_back(offset);
         self.next = sequence + 1;
         Ok(Step::Next)
+    }
+
+    /// It alone is meant, and for good.
+    fn refuse(&mut self, sequence: u64, error: KafkaError) {
+        self.alone.insert(sequence);
+        self.reports.refuse(sequence, error);
     }
 
     /// Keeps the bytes of a damaged place.
