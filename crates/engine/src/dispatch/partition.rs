@@ -478,12 +478,12 @@ impl Partition {
     }
 
     /// Whoever was to keep a message that was delivered too often has it, or
-    /// could not take it.
-    pub(super) fn put_away(&mut self, offset: i64, is_safe: bool, again: Instant) {
-        if is_safe {
+    /// could not take it and is to be asked again then.
+    pub(super) fn put_away(&mut self, offset: i64, again: Option<Instant>) {
+        let Some(again) = again else {
             self.ack(offset);
             return;
-        }
+        };
         if let Some(delivery) = self.tracker.message_mut(offset) {
             delivery.is_being_put_away = false;
         }

@@ -5,11 +5,15 @@ use crate::acks::Acked;
 use crate::admin::NewGroupOffset;
 use crate::cluster::{Cluster, ClusterConfig};
 use crate::dispatch::partition::Partition;
-use crate::dispatch::{DispatchConfig, Dispatcher};
+use crate::dispatch::{ConsumedRecord, DispatchConfig, Dispatcher};
 use crate::native::{Partitions, RebalanceProtocol};
 use crate::properties::Properties;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Headers as _;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext as Context;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use tokio::task::JoinHandle;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,15 +47,24 @@ async fn job_is_done(driver: &mut Driver) {
 
 /// A member of a group, on a mock that has the topic.
 fn member() -> (MockCluster<'static, Context>, Cluster, Driver) {
+    member_with(DispatchConfig::default(), &[])
+}
+
+fn member_with(
+    served: DispatchConfig,
+    own: &[(&str, &str)],
+) -> (MockCluster<'static, Context>, Cluster, Driver) {
     let mock = MockCluster::new(1).unwrap();
     mock.create_topic("t", 1, 1).unwrap();
     let mut config = ClusterConfig::default();
     config
         .common
         .set("bootstrap.servers", mock.bootstrap_servers());
+    for (name, value) in own {
+        config.producer.set(*name, *value);
+    }
     let cluster = Cluster::open(config).unwrap();
-    let own = Properties::new();
-    let dispatcher = Dispatcher::start(&cluster, DispatchConfig::default(), &own).unwrap();
+    let dispatcher = Dispatcher::start(&cluster, served, &Properties::new()).unwrap();
     let driver = start(&dispatcher.inner, "g").unwrap();
     (mock, cluster, driver)
 }
@@ -174,4 +187,64 @@ async fn a_move_that_fails_is_undone() {
     driver.commit();
     commit_is_done(&mut driver).await;
     assert_eq!(stored(&driver), 6);
+}
+
+/// A message is as large as may be produced here, and even the broker may find it
+/// too large with what is added.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_has_room_for_where_it_came_from_or_goes_without() {
+    use RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as TOO_LARGE;
+    for is_refused in [false, true] {
+        let config = DispatchConfig {
+            dead_letter_topic: Some("t".to_owned()),
+            ..DispatchConfig::default()
+        };
+        let (mock, cluster, mut driver) = member_with(config, &[("message.max.bytes", "1000")]);
+        let value = vec![b'x'; 1_000];
+        let record = crate::producer::Record {
+            key: None,
+            value: Some(&value),
+        };
+        let small = cluster.producer(&Properties::new()).unwrap();
+        let refused = small.deliver("t", Some(0), record, &[], None).await;
+        refused.unwrap_err();
+        if is_refused {
+            mock.request_errors(RDKafkaApiKey::Produce, &[TOO_LARGE]);
+        }
+        let headers: Vec<(bytes::Bytes, Option<bytes::Bytes>)> =
+            vec![("its own".into(), Some("value".into()))];
+        let exhausted = Exhausted {
+            partition: 3,
+            offset: 7,
+            record: Arc::new(ConsumedRecord {
+                key: None,
+                value: Some(value.clone().into()),
+                headers: headers.clone(),
+                timestamp: Some(1),
+            }),
+        };
+        let source: Arc<str> = "source".into();
+        driver.group.state().exhausted.push((source, exhausted));
+        driver.put_away();
+        let job = tokio::time::timeout(PATIENCE, driver.jobs.join_next());
+        let Job::PutAway(_, _, again) = job.await.unwrap().unwrap().unwrap() else {
+            panic!("it was to be put away");
+        };
+        assert_eq!(again, None, "it is safe");
+
+        let reader: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", mock.bootstrap_servers())
+            .set("group.id", "reader")
+            .create()
+            .unwrap();
+        let mut assignment = TopicPartitionList::new();
+        let from = Offset::Beginning;
+        assignment.add_partition_offset("t", 0, from).unwrap();
+        reader.assign(&assignment).unwrap();
+        let found = reader.poll(PATIENCE).unwrap().unwrap();
+        assert_eq!(found.payload(), Some(&value[..]));
+        let names: Vec<&str> = found.headers().unwrap().iter().map(|one| one.key).collect();
+        assert_eq!(names.first(), Some(&"its own"));
+        assert_eq!(names.contains(&"barnabas-offset"), !is_refused, "{names:?}");
+    }
 }
