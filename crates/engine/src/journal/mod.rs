@@ -10,7 +10,7 @@
 //! A record is sent at least once: again if the process ends after Kafka has
 //! it and before the checkpoint says so. Records keep their order.
 //!
-//! In reading order: `options`, `record` (bytes), `segment` (files),
+//! In reading order: `options`, `record` (bytes), `segment` (files, by `sectors`),
 //! `delivered` (the checkpoint), `recovery` (opening), `append` (group
 //! commit), `feed` and `reports` (to Kafka), `aside` (what Kafka refuses for good),
 //! `place` (who knows partitions), `inspect` (a look from outside), `durability`
@@ -27,6 +27,7 @@ mod place;
 mod record;
 mod recovery;
 mod reports;
+mod sectors;
 mod segment;
 
 use crate::cluster::Cluster;
