@@ -4,7 +4,8 @@
 //! cut, put in and copied, files gone, renamed and made up, also with right
 //! checksums.
 //!
-//! - Reading never fails for damage. What is read was written, at its place.
+//! - Reading never fails for damage. What is read was written, at its place. Where
+//!   bytes were only changed or cut, every record is read that was not hit.
 //! - Opening loses nothing that could be read and is not delivered.
 //! - The journal then takes records, and has them when it is read again.
 
@@ -14,6 +15,7 @@ use barnabas_engine::{
     Journal, JournalOptions, JournalRecord, Journaled, Record, SyncMode, inspect,
 };
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -114,13 +116,16 @@ fn read_files(folder: &Path) -> Files {
 /// The input is a list of steps.
 pub(crate) fn run(bytes: &[u8]) {
     let base = base();
-    let (mut files, mut is_forged) = (base.files.clone(), false);
+    let mut files = base.files.clone();
+    let (mut is_forged, mut is_in_place) = (false, true);
     let mut input = Input::new(bytes);
     for _ in 0..MOST_STEPS {
         if input.is_empty() {
             break;
         }
-        is_forged |= step(&mut input, &mut files);
+        let done = step(&mut input, &mut files);
+        is_forged |= done == Done::Forged;
+        is_in_place &= done == Done::InPlace;
     }
     let folder = scratch::empty("journal");
     for (name, content) in &files {
@@ -130,6 +135,17 @@ pub(crate) fn run(bytes: &[u8]) {
     if !is_forged {
         for (sequence, (record, _)) in &before {
             assert_eq!(base.records.get(sequence), Some(record), "{sequence}");
+        }
+    }
+    // It says what frames look like, whatever else is damaged.
+    if is_in_place && files.get("lock") == base.files.get("lock") {
+        for (name, content) in &base.files {
+            let now = files.get(name).map_or(&[][..], Vec::as_slice);
+            for (sequence, place) in frames(name, content) {
+                if now.get(place.clone()) == content.get(place) {
+                    assert!(before.contains_key(&sequence), "{sequence} was not hit");
+                }
+            }
         }
     }
     let undelivered = before.values().filter(|(_, delivered)| !delivered).count() as u64;
@@ -180,25 +196,52 @@ fn look(folder: &Path) -> (BTreeMap<u64, (Owned, bool)>, barnabas_engine::Journa
     (found, report)
 }
 
-/// Does one thing to the files; true if something was made up that could have
-/// been written.
-fn step(input: &mut Input<'_>, files: &mut Files) -> bool {
+/// The records of an undamaged segment, and where in it each is.
+fn frames(name: &str, content: &[u8]) -> Vec<(u64, Range<usize>)> {
+    let mut found = Vec::new();
+    let mut at = header(0).len();
+    while name.ends_with(".segment") && at < content.len() {
+        let length = content[at + 4..at + 8].try_into().expect("four bytes");
+        let sequence = content[at + 8..at + 16].try_into().expect("eight bytes");
+        let end = at + frame(0, &[]).len() + u32::from_le_bytes(length) as usize;
+        found.push((u64::from_le_bytes(sequence), at..end));
+        at = end;
+    }
+    found
+}
+
+/// What a step has done to the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    /// Bytes are others, or cut off; what is left is where it was.
+    InPlace,
+    Moved,
+    /// Something was made up that could have been written.
+    Forged,
+}
+
+/// Does one thing to the files.
+fn step(input: &mut Input<'_>, files: &mut Files) -> Done {
     let kind = input.byte();
     let which = usize::from(input.byte()) % files.len().max(1);
     let Some(name) = files.keys().nth(which).cloned() else {
-        return false;
+        return Done::Moved;
     };
     let mut content = files.remove(&name).unwrap_or_default();
     let at = usize::from(input.short()) % (content.len() + 1);
-    let mut is_forged = false;
+    let mut done = Done::Moved;
     match kind % 9 {
         0 => {
+            done = Done::InPlace;
             if let Some(byte) = content.get_mut(at) {
                 *byte ^= input.byte();
             }
         }
-        1 => content.truncate(at),
-        2 => return false,
+        1 => {
+            done = Done::InPlace;
+            content.truncate(at);
+        }
+        2 => return Done::Moved,
         3 => {
             let count = usize::from(input.byte());
             let put: Vec<u8> = input.take(count).to_vec();
@@ -219,7 +262,7 @@ fn step(input: &mut Input<'_>, files: &mut Files) -> bool {
             let count = usize::from(input.byte());
             let frame = frame(sequence, input.take(count));
             content.splice(at..at, frame);
-            is_forged = true;
+            done = Done::Forged;
         }
         6 => {
             let prefix = input.number() % MOST_SEQUENCE;
@@ -234,7 +277,7 @@ fn step(input: &mut Input<'_>, files: &mut Files) -> bool {
                 _ => input.number() % MOST_SEQUENCE,
             };
             files.insert(format!("{base:020}.segment"), content);
-            return false;
+            return Done::Moved;
         }
         _ => {
             let count = usize::from(input.short());
@@ -242,7 +285,7 @@ fn step(input: &mut Input<'_>, files: &mut Files) -> bool {
         }
     }
     files.insert(name, content);
-    is_forged
+    done
 }
 
 fn header(base: u64) -> Vec<u8> {

@@ -357,7 +357,13 @@ impl Dispatcher {
             return Err(problem);
         }
         let dead_letters = match config.dead_letter_topic {
-            Some(_) => Some(cluster.producer(&Properties::new())?),
+            // What was consumed may be larger than what is produced here, and
+            // gets headers. Whether it is too large the broker says.
+            Some(_) => {
+                let mut own = Properties::new();
+                own.set("message.max.bytes", "1000000000");
+                Some(cluster.producer(&own)?)
+            }
             None => None,
         };
         Ok(Self {

@@ -73,6 +73,14 @@ pub(super) struct Delivery {
     is_being_put_away: bool,
 }
 
+/// What a partition was before it was told to begin elsewhere.
+struct Before {
+    tracker: Tracker<Delivery>,
+    end: i64,
+    read: i64,
+    in_hand: usize,
+}
+
 /// A number that no delivery of this process has had.
 fn next_number() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
@@ -87,6 +95,8 @@ pub(super) struct Partition {
     arrivals: Arc<Arrivals>,
     tracker: Tracker<Delivery>,
     phase: Phase,
+    /// While the fetcher is on its way to where it is to begin.
+    before: Option<Box<Before>>,
     /// Behind the last message that is known to exist.
     end: i64,
     /// Behind the last message that was read; at first where reading begins. An
@@ -117,6 +127,7 @@ impl Partition {
             queue,
             arrivals,
             phase: Phase::Owned,
+            before: None,
             end,
             read: tracker.expected().min(end),
             tracker,
@@ -195,10 +206,11 @@ impl Partition {
 
     pub(super) fn leave(&mut self) {
         self.phase = Phase::Leaving;
+        self.before = None;
         self.fetched.clear();
     }
 
-    /// Hands out nothing until it goes on or is restarted.
+    /// Hands out nothing until it goes on.
     pub(super) fn hold(&mut self) {
         if self.phase == Phase::Owned {
             self.phase = Phase::Held;
@@ -212,14 +224,44 @@ impl Partition {
         }
     }
 
-    /// Begins anew elsewhere; what was fetched and pending is forgotten.
-    /// The client has been told, and gives nothing more of what came before.
-    pub(super) fn restart(&mut self, acked: Acked, end: i64, policy: AckPolicy) {
-        self.fetched.clear();
-        self.tracker = Tracker::new(acked, policy);
-        self.end = end;
-        self.read = self.tracker.expected().min(end);
-        self.in_hand = 0;
+    /// Kafka has stored that it begins elsewhere: from now on that is what
+    /// counts, also for a commit that comes before the fetcher is there, or for
+    /// the last one of a partition that moves away meanwhile.
+    pub(super) fn begin_at(&mut self, acked: Acked, end: i64, policy: AckPolicy) {
+        if self.phase == Phase::Owned {
+            // It has gone and come back: it has begun as its new owner does.
+            return;
+        }
+        let tracker = Tracker::new(acked, policy);
+        let before = Before {
+            end: std::mem::replace(&mut self.end, end),
+            read: std::mem::replace(&mut self.read, tracker.expected().min(end)),
+            tracker: std::mem::replace(&mut self.tracker, tracker),
+            in_hand: std::mem::take(&mut self.in_hand),
+        };
+        self.before = self.is_held().then(|| Box::new(before));
+    }
+
+    /// The fetcher is where it was told to begin, and gives nothing more of
+    /// what came before.
+    pub(super) fn has_moved(&mut self) {
+        if self.before.take().is_some() {
+            self.fetched.clear();
+            self.go_on();
+        }
+    }
+
+    /// It goes on where it was. What Kafka has stored may be another position:
+    /// its own is stored again.
+    pub(super) fn has_not_moved(&mut self) {
+        if let Some(before) = self.before.take() {
+            let before = *before;
+            self.tracker = before.tracker;
+            self.end = before.end;
+            self.read = before.read;
+            self.in_hand = before.in_hand;
+        }
+        self.tracker.unsave();
         self.go_on();
     }
 
@@ -436,12 +478,12 @@ impl Partition {
     }
 
     /// Whoever was to keep a message that was delivered too often has it, or
-    /// could not take it.
-    pub(super) fn put_away(&mut self, offset: i64, is_safe: bool, again: Instant) {
-        if is_safe {
+    /// could not take it and is to be asked again then.
+    pub(super) fn put_away(&mut self, offset: i64, again: Option<Instant>) {
+        let Some(again) = again else {
             self.ack(offset);
             return;
-        }
+        };
         if let Some(delivery) = self.tracker.message_mut(offset) {
             delivery.is_being_put_away = false;
         }

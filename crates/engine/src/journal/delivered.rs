@@ -192,9 +192,7 @@ impl Delivered {
         ranges
     }
 
-    fn encode(&self) -> Vec<u8> {
-        let mut ranges = self.ranges();
-        ranges.truncate(MOST_RANGES);
+    fn encode(&self, ranges: &[Range<u64>]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(32 + ranges.len() * 16);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
@@ -243,14 +241,18 @@ impl Delivered {
         Self::decode(&bytes).map(Some).ok_or_else(damaged)
     }
 
-    /// Replaces the file of a directory; once this returns it is on disk.
-    pub(super) fn store(&self, directory: &Path) -> io::Result<()> {
+    /// Replaces the file of a directory; once this returns it is on disk. False:
+    /// there are more ranges than it remembers.
+    pub(super) fn store(&self, directory: &Path) -> io::Result<bool> {
         let temporary = directory.join("checkpoint.new");
         let mut file = File::create(&temporary)?;
-        file.write_all(&self.encode())?;
+        let ranges = self.ranges();
+        let remembered = ranges.get(..MOST_RANGES).unwrap_or(&ranges);
+        file.write_all(&self.encode(remembered))?;
         file.sync_all()?;
         std::fs::rename(&temporary, directory.join(FILE))?;
-        sync_directory(directory)
+        sync_directory(directory)?;
+        Ok(remembered.len() == ranges.len())
     }
 }
 
@@ -286,7 +288,7 @@ mod tests {
             prop_assert_eq!(delivered.end(), end.max(start));
             let missing = (100..300).filter(|sequence| !set.contains(sequence)).count();
             prop_assert_eq!(delivered.missing_of(100..300), missing as u64);
-            let read = Delivered::decode(&delivered.encode()).unwrap();
+            let read = Delivered::decode(&delivered.encode(&delivered.ranges())).unwrap();
             for sequence in 0..600 {
                 prop_assert_eq!(read.contains(sequence), set.contains(&sequence));
             }
@@ -296,7 +298,7 @@ mod tests {
         fn damage_is_seen(at in any::<prop::sample::Index>(), bit in 0..8) {
             let mut delivered = Delivered::new(70);
             delivered.insert(75);
-            let mut bytes = delivered.encode();
+            let mut bytes = delivered.encode(&delivered.ranges());
             let at = at.index(bytes.len());
             bytes[at] ^= 1_u8 << bit;
             prop_assert_eq!(Delivered::decode(&bytes), None);

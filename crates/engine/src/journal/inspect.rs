@@ -92,7 +92,9 @@ fn look(
     mut each: impl FnMut(u64, &Journaled<'_>, bool),
 ) -> io::Result<JournalReport> {
     let mut report = JournalReport::default();
-    // Before the segments: what is delivered meanwhile counts as not.
+    let (files, marker) = open_all(directory)?;
+    // Behind the segments: those that went meanwhile are noted there as
+    // delivered.
     let delivered = match Delivered::load(directory) {
         Ok(delivered) => delivered.unwrap_or_default(),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -101,7 +103,6 @@ fn look(
         }
         Err(error) => return Err(error),
     };
-    let (files, marker) = open_all(directory)?;
     let mut next_bases = files.iter().skip(1).map(|(base, _)| *base);
     for (base, file) in &files {
         let next = next_bases.next();

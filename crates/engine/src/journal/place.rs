@@ -26,6 +26,7 @@ pub(crate) enum Placed {
     At(Option<i32>),
     /// That is not known yet. It and all behind it wait.
     Later,
-    /// Nowhere: it is kept aside. The error is one that no other attempt cures.
+    /// Nowhere: it is kept aside, whatever the error: who says so has tried for
+    /// long enough.
     Never(KafkaError),
 }

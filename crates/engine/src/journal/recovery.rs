@@ -2,7 +2,7 @@
 
 use super::delivered::Delivered;
 use super::options::{JournalError, Reason};
-use super::record::{HEADER, Header};
+use super::record::{FRAME, HEADER, Header};
 use super::segment::{self, Item, Reader};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -113,12 +113,17 @@ fn recover(directory: &Path, lock: File) -> io::Result<Recovered> {
         };
         segments.push_back(segment);
     }
-    if let Some(last) = segments.back_mut() {
-        cut(directory, marker, last)?;
-        if last.end == last.base {
-            std::fs::remove_file(segment::path_of(directory, last.base))?;
-            segments.pop_back();
+    let mut is_last = true;
+    while let Some(last) = segments.back_mut() {
+        // The name of an empty file behind it may say anything.
+        if std::mem::take(&mut is_last) || last.end - last.base > last.length / FRAME as u64 {
+            cut(directory, marker, last)?;
         }
+        if last.end > last.base {
+            break;
+        }
+        std::fs::remove_file(segment::path_of(directory, last.base))?;
+        segments.pop_back();
     }
     // What has no segment any more was delivered.
     let first = segments.front().map_or(delivered.end(), |first| first.base);
@@ -146,20 +151,32 @@ pub(super) type Files = Vec<(u64, Arc<File>)>;
 /// Opens all segments, and finds the journal's marker: any header has it, the
 /// lock, or any first record.
 pub(super) fn open_all(directory: &Path) -> io::Result<(Files, u32)> {
+    open_these(directory, segment::list(directory)?)
+}
+
+fn open_these(directory: &Path, bases: impl IntoIterator<Item = u64>) -> io::Result<(Files, u32)> {
     let mut files = Vec::new();
     let (mut marker, mut likely) = (None, None);
-    for base in segment::list(directory)? {
+    let mut have_gone = false;
+    for base in bases {
         let path = segment::path_of(directory, base);
         // Whoever only looks may not be allowed to write.
         let writable = OpenOptions::new().read(true).write(true).open(&path);
         let file = match writable.or_else(|_| File::open(&path)) {
             // Delivered and gone, while somebody looks from outside.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                have_gone = true;
+                continue;
+            }
             opened => opened?,
         };
         let (header, first) = segment::markers(&file)?;
         (marker, likely) = (marker.or(header), likely.or(first));
         files.push((base, Arc::new(file)));
+    }
+    if have_gone {
+        // They go from the front: those before them are gone by now, too.
+        files.retain(|(base, _)| segment::path_of(directory, *base).exists());
     }
     let marker = marker
         .or_else(|| identity_of(directory).map(|identity| identity.marker))
@@ -208,4 +225,31 @@ fn cut(directory: &Path, marker: u32, last: &mut Segment) -> io::Result<()> {
     last.file.set_len(last.length)?;
     // A process that was killed may have left it unsynced.
     last.file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Beside a gateway that delivers, segments go while they are opened.
+    #[test]
+    fn segments_that_go_meanwhile_leave_no_gap() {
+        let folder = tempfile::tempdir().unwrap();
+        let marker = 7;
+        for base in [0, 10, 20, 30] {
+            segment::create(folder.path(), Header { marker, base }).unwrap();
+        }
+        let bases = segment::list(folder.path()).unwrap();
+        let going = bases.into_iter().inspect(|base| {
+            if *base == 10 {
+                for base in [0, 10] {
+                    std::fs::remove_file(segment::path_of(folder.path(), base)).unwrap();
+                }
+            }
+        });
+        let (files, found) = open_these(folder.path(), going).unwrap();
+        assert_eq!(found, marker);
+        let bases: Vec<u64> = files.iter().map(|(base, _)| *base).collect();
+        assert_eq!(bases, [20, 30]);
+    }
 }

@@ -91,7 +91,7 @@ impl DeliverySink for Reports {
 }
 
 /// Sending again would fail again.
-pub(super) fn is_permanent(error: KafkaError) -> bool {
+pub(crate) fn is_permanent(error: KafkaError) -> bool {
     const PERMANENT: [ErrorCode; 12] = [
         ErrorCode::MessageSizeTooLarge,
         ErrorCode::InvalidMessageSize,

@@ -1,7 +1,7 @@
 //! Taking messages in: room, pick, and whether they are sent, batched or kept.
 
 use super::answers::Hearer;
-use super::core::{After, Core, Inner, Reach};
+use super::core::{After, Core, Inner};
 use super::error::ProduceError;
 use super::payload::NewRecord;
 use super::permit::Room;
@@ -114,7 +114,7 @@ impl Inner {
             let (run, others) = rest.split_at(length);
             rest = others;
             let is_open = match call.mode {
-                Mode::Sync => self.reach == Reach::Open,
+                Mode::Sync => self.is_direct_for_waiting(),
                 Mode::Async | Mode::AsyncBatched => self.is_direct(),
             };
             let entry = if is_open {
@@ -316,6 +316,8 @@ impl Inner {
         first: usize,
         entry: Option<Entry>,
     ) {
+        // An earlier piece of the same run may have found the client full.
+        let entry = entry.filter(|_| self.is_direct_for_waiting());
         let passed = match entry {
             Some(entry) if self.settings.massage.is_none() => {
                 self.send_new(core, call, piece, first, entry.slot)

@@ -358,4 +358,9 @@ impl Inner {
             && self.replayed.is_none()
             && !self.is_renewing
     }
+    /// The same for messages of those who wait for Kafka's word: they pass the
+    /// others, and not each other.
+    pub(super) fn is_direct_for_waiting(&self) -> bool {
+        self.reach == Reach::Open && self.waiting.is_empty() && !self.is_renewing
+    }
 }

@@ -8,6 +8,7 @@ use super::monitor::{Leaders, Limits, Need};
 use super::strategy::PartitionView;
 use super::stream::Stream;
 use crate::error::KafkaError;
+use crate::journal::is_permanent;
 use crate::native::{TopicLookup, TopicMetadata};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -145,8 +146,10 @@ impl Core {
             inner.reach = Reach::Starting;
             let now = Instant::now();
             let since = *inner.absent_since.get_or_insert(now);
-            // Only an unknown topic can appear by itself.
-            if !error.is_unknown_topic() || now - since >= limits.grace {
+            // An unknown topic can appear by itself, and one for which there are
+            // too few brokers be made once they have come.
+            let is_final = is_permanent(error) && !error.is_unknown_topic();
+            if is_final || now - since >= limits.grace {
                 inner.absent_since = None;
                 inner.last_error = error.text().into();
                 inner.absence = Some(Absence {

@@ -10,7 +10,7 @@
 //! gets them. One that was on its way may be in Kafka twice then.
 
 use super::clients::Clients;
-use super::core::{Core, Inner, Outlet};
+use super::core::{After, Core, Inner, Outlet};
 use super::payload::NewRecord;
 use super::stream::{Held, Stream};
 use super::{Header, Shared};
@@ -134,23 +134,34 @@ impl Core {
         }
     }
 
-    /// What has come back goes on before everything else.
+    /// What has come back goes on before everything else; of a topic that was
+    /// given up meanwhile, it is given up, too.
     fn finish_renewal(self: &Arc<Self>) {
-        let mut inner = self.inner.lock();
-        let inner = &mut *inner;
-        if !inner.is_renewing {
-            return;
+        let mut after = After::default();
+        {
+            let mut inner = self.inner.lock();
+            let inner = &mut *inner;
+            if !inner.is_renewing {
+                return;
+            }
+            inner.is_renewing = false;
+            let (limited, others): (Vec<Back>, Vec<Back>) = std::mem::take(&mut inner.back)
+                .into_iter()
+                .partition(|back| back.is_limited);
+            put_first(&mut inner.waiting, limited);
+            if !others.is_empty() {
+                inner.empty_streams();
+            }
+            put_first(&mut inner.backlog, others);
+            let now = Instant::now();
+            if inner.refuse_absent(self, 0, now).is_some()
+                && let Some(absence) = inner.absence
+            {
+                inner.give_up(self, absence.error, &mut after);
+            }
+            inner.plan(self, now);
         }
-        inner.is_renewing = false;
-        let (limited, others): (Vec<Back>, Vec<Back>) = std::mem::take(&mut inner.back)
-            .into_iter()
-            .partition(|back| back.is_limited);
-        put_first(&mut inner.waiting, limited);
-        if !others.is_empty() {
-            inner.empty_streams();
-        }
-        put_first(&mut inner.backlog, others);
-        inner.plan(self, Instant::now());
+        after.run();
     }
 }
 

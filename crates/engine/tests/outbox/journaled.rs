@@ -9,6 +9,8 @@ use barnabas_engine::{
 };
 use barnabas_testkit as testkit;
 use barnabas_testkit::{Cluster, Record};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -353,4 +355,24 @@ async fn there_is_no_such_topic_without_a_journal() {
     assert!(matches!(refused, Err(ProduceError::ShuttingDown { .. })));
     let is_saved = |event: &Event| matches!(event.what, Happening::DowntimeSaved { .. });
     assert!(!log.all().iter().any(is_saved));
+}
+
+/// Whatever Kafka says of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_cannot_be_made_holds_up_no_other() {
+    use rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR as TOO_FEW;
+    let folder = tempfile::tempdir().unwrap();
+    let mock: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+    for topic in ["bad", "good"] {
+        mock.create_topic(topic, 1, 1).unwrap();
+    }
+    mock.topic_error("bad", TOO_FEW).unwrap();
+    let brokers = mock.bootstrap_servers();
+    let options = JournalOptions::new(folder.path());
+    let (outbox, _) = start(&brokers, options, settings(Strategy::StrictRoundRobin));
+    for topic in ["bad", "good", "bad", "good"] {
+        write(&outbox.topic(topic).unwrap(), &numbers(0..5)).await;
+    }
+    flush(&outbox).await;
+    assert_eq!(statistics(&outbox), (20, 10, 10));
 }

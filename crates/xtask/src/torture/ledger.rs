@@ -92,8 +92,9 @@ struct Story {
 #[derive(Debug, Default)]
 struct Group {
     stories: BTreeMap<Place, Story>,
-    /// When a reply, and what was in it, was lost for the first time.
-    first_lost: Option<Instant>,
+    /// When replies, and what was in them, were lost for the first and for the
+    /// last time.
+    lost_between: Option<(Instant, Instant)>,
     lost: u64,
     left: u64,
 }
@@ -245,7 +246,9 @@ impl Ledger {
     pub(crate) fn lost(&self, group: &str) {
         let mut book = self.book();
         let group = book.groups.entry(group.to_owned()).or_default();
-        group.first_lost.get_or_insert_with(Instant::now);
+        let now = Instant::now();
+        let first = group.lost_between.map_or(now, |(first, _)| first);
+        group.lost_between = Some((first, now));
         group.lost += 1;
     }
 

@@ -34,6 +34,10 @@ const LEFT: i64 = 41;
 /// to have acknowledged, before anything is put under a fault.
 const WARM: usize = 10;
 
+/// Nothing more comes by itself once there was nothing new for so long: longer than
+/// any pause before something is sent again.
+const QUIET: Duration = Duration::from_secs(6);
+
 /// All clients of one scenario.
 pub(crate) struct Workload {
     pub(crate) topic: String,
@@ -223,22 +227,28 @@ impl Workload {
         join_threads(producers)
     }
 
-    /// Waits until all that was accepted is in Kafka, and every group is done
-    /// with all that is there; what there is then.
+    /// Waits until all that was accepted is in Kafka, nothing comes there any more
+    /// (it would be there twice), and every group is done with all that is there;
+    /// what there is then.
     pub(crate) fn drain(&self, world: &World) -> Result<Vec<Place>> {
         let started = Instant::now();
+        let mut ends = world.kafka.end_offsets(&self.topic)?;
+        let mut quiet_since = Instant::now();
         let mut log = world.log(&self.topic)?;
         loop {
             let missing = self.ledger.missing(&log);
             let open = self.ledger.groups();
             let open = open.iter().map(|group| self.ledger.open(group, &log).len());
             let open: usize = open.sum();
+            let is_done = missing.is_empty() && open == 0;
             // What is wrong still is found by the check.
-            if (missing.is_empty() && open == 0) || started.elapsed() > PATIENCE {
+            if (is_done && quiet_since.elapsed() > QUIET) || started.elapsed() > PATIENCE {
                 return Ok(log);
             }
             std::thread::sleep(Duration::from_millis(250));
-            if !missing.is_empty() {
+            let now = world.kafka.end_offsets(&self.topic)?;
+            if now != ends {
+                (ends, quiet_since) = (now, Instant::now());
                 log = world.log(&self.topic)?;
             }
         }
@@ -254,6 +264,22 @@ impl Workload {
             node.stop()?;
         }
         join_threads(std::mem::take(&mut self.threads))
+    }
+}
+
+impl Drop for Workload {
+    /// Also after a scenario that has failed: its clients are not to go on beside
+    /// those of the next one.
+    fn drop(&mut self) {
+        self.shared.is_producing.store(false, Ordering::Release);
+        self.shared.is_consuming.store(false, Ordering::Release);
+        for task in self.producers.drain(..).chain(self.consumers.drain(..)) {
+            task.abort();
+        }
+        for thread in self.threads.drain(..) {
+            // One that has panicked is told of by what has failed.
+            let _ = thread.join();
+        }
     }
 }
 

@@ -75,6 +75,7 @@ pub(super) fn start(inner: &Arc<Inner>, name: &str) -> Result<Driver, Error> {
         rebalances: 0,
         releases: 0,
         late: BTreeSet::new(),
+        is_asking_for_late: false,
         committing: None,
         setting: None,
         is_looking: false,
@@ -111,8 +112,9 @@ enum Job {
     Found(Setting, Result<Vec<Start>, i32>),
     /// Their fetchers have moved, or not.
     Sought(set_offsets::Found, Result<(), String>),
-    /// A message that was delivered too often is safe elsewhere, or not.
-    PutAway(Arc<str>, Exhausted, bool),
+    /// A message that was delivered too often is safe elsewhere, or is to be tried
+    /// again after that pause.
+    PutAway(Arc<str>, Exhausted, Option<Duration>),
 }
 
 /// Its own handles on the client are declared before the group, which frees
@@ -140,6 +142,7 @@ pub(super) struct Driver {
     /// Assigned partitions of which it is not known yet where to begin: they
     /// have no leader.
     late: BTreeSet<(String, i32)>,
+    is_asking_for_late: bool,
     committing: Option<Committing>,
     /// Somebody's positions, to be committed next.
     setting: Option<set_offsets::Found>,
@@ -288,8 +291,8 @@ impl Driver {
             }
             Job::Found(setting, found) => self.finish_looking(setting, found),
             Job::Sought(found, sought) => self.finish_seeking(found, sought),
-            Job::PutAway(topic, message, is_safe) => {
-                if is_safe {
+            Job::PutAway(topic, message, again) => {
+                if again.is_none() {
                     self.group.count_put_away(&topic);
                 }
                 let mut state = self.group.state();
@@ -298,10 +301,13 @@ impl Driver {
                     .get_mut(&topic)
                     .and_then(|topic| topic.partitions.get_mut(&message.partition))
                 {
-                    let again = Instant::now() + self.group.config().retry_backoff;
-                    partition.put_away(message.offset, is_safe, again);
+                    let again = again.map(|pause| Instant::now() + pause);
+                    partition.put_away(message.offset, again);
                 }
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,9 +173,11 @@ impl Driver {
         self.ask_for_late();
     }
 
-    /// Asks again where partitions begin that had no leader.
-    fn ask_for_late(&mut self) {
-        if !self.late.is_empty() {
+    /// Asks again where partitions begin that had no leader, one question at a
+    /// time: each answer brings the next one.
+    pub(super) fn ask_for_late(&mut self) {
+        if !self.late.is_empty() && !self.is_asking_for_late {
+            self.is_asking_for_late = true;
             let late = self.late.iter().cloned().collect();
             let pause = self.group.config().retry_backoff;
             self.ask_for_starts(late, pause, Job::LateStarts);
@@ -183,6 +185,7 @@ impl Driver {
     }
 
     pub(super) fn take_on_late(&mut self, found: Result<Starts, i32>) {
+        self.is_asking_for_late = false;
         // In the middle of a rebalance an assignment would be its answer.
         if matches!(self.rebalance, Rebalance::None)
             && self.leaving.is_none()
@@ -198,7 +201,7 @@ impl Driver {
     }
 
     /// Begins to read partitions.
-    fn begin(&mut self, protocol: RebalanceProtocol, starts: Vec<Start>) {
+    pub(super) fn begin(&mut self, protocol: RebalanceProtocol, starts: Vec<Start>) {
         let policy = self.group.config().acks;
         let mut list = Partitions::new();
         {

@@ -112,16 +112,19 @@ impl Driver {
         }
     }
 
-    /// The commit is done: the fetchers move there.
+    /// The commit is done: what was acknowledged before does not count any more,
+    /// and the fetchers move there.
     pub(super) fn finish_setting(&mut self, found: Found, result: Result<(), KafkaError>) {
         if let Err(error) = result {
             self.undo_setting(found.setting, error.into());
             return;
         }
+        let policy = self.group.config().acks;
         let mut list = Partitions::new();
         for start in &found.starts {
             let mut is_held = false;
             self.each_of(&[(start.topic.clone(), start.partition)], |partition| {
+                partition.begin_at(start.acked.clone(), start.end, policy);
                 is_held = partition.is_held();
             });
             if is_held {
@@ -144,26 +147,15 @@ impl Driver {
             self.undo_setting(found.setting, Error::Client { reason });
             return;
         }
-        let policy = self.group.config().acks;
-        for start in found.starts {
-            // One that has moved away begins there with its next owner.
-            let partition = (start.topic, start.partition);
-            let mut acked = Some(start.acked);
-            self.each_of(&[partition], |partition| {
-                if let Some(acked) = acked.take() {
-                    partition.restart(acked, start.end, policy);
-                }
-            });
-        }
+        // One that has moved away begins there with its next owner.
+        self.each_of(&found.setting.partitions(), Partition::has_moved);
         found.setting.answer(Ok(true));
     }
 
     /// Some of it may be stored; what is true here is stored again.
     fn undo_setting(&self, setting: Setting, error: Error) {
-        self.each_of(&setting.partitions(), |partition| {
-            partition.tracker().unsave();
-        });
-        self.give_setting_up(setting, error);
+        self.each_of(&setting.partitions(), Partition::has_not_moved);
+        setting.answer(Err(error));
     }
 
     fn give_setting_up(&self, setting: Setting, error: Error) {

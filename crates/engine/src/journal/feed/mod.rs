@@ -8,14 +8,15 @@
 //! or invalid refuses the whole batch it is in; those records are sent again
 //! one by one, so that only the one that is meant is kept aside.
 
+mod refused;
 mod send;
 
 use super::place::{Placed, Placer};
 use super::record::Journaled;
 use super::recovery::Segment;
-use super::reports::{NOTHING, Reports, is_of_a_batch, is_permanent};
+use super::reports::{NOTHING, Reports, is_permanent};
 use super::segment::{self, Item, Reader};
-use super::{Folded, Refused, Shared, aside};
+use super::{Folded, Shared};
 use crate::cluster::ClusterConfig;
 use crate::error::{Error, ErrorCode, KafkaError};
 use crate::producer::{DeliverySink, Destination, Producer};
@@ -25,10 +26,12 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How far it reads ahead of a record that is not delivered.
 const WINDOW: u64 = 1_000_000;
+/// More that are missing in a row are noted only when all before them are done.
+const MOST_MISSING: u64 = 1 << 16;
 /// How often what is no longer needed of the places is dropped.
 const HOUSEKEEPING: u64 = 1_024;
 /// The feeder looks by itself so often, whatever it waits for.
@@ -69,6 +72,9 @@ pub(super) struct Feeder {
     /// sequence.
     places: VecDeque<u64>,
     first_place: u64,
+    /// Records that are no longer there: more than can be noted one by one, since
+    /// the name of a file may say anything.
+    gap: Option<Range<u64>>,
     /// Records that were refused together with others, and are sent alone.
     alone: BTreeSet<u64>,
     /// One of them is on its way.
@@ -78,6 +84,9 @@ pub(super) struct Feeder {
     /// The topic of the last record.
     destination: Option<(String, Arc<Destination>)>,
     retry: Duration,
+    /// When what Kafka refuses is to be kept aside once more: the disk has not
+    /// taken it.
+    aside_again: Option<Instant>,
     /// What was delivered at the last pause.
     delivered_before: u64,
     log: Folded,
@@ -105,11 +114,13 @@ impl Feeder {
             known_below,
             places: VecDeque::new(),
             first_place: first,
+            gap: None,
             alone: BTreeSet::new(),
             is_alone: false,
             placer,
             destination: None,
             retry: RETRY,
+            aside_again: None,
             delivered_before: 0,
             log: Folded::default(),
         })
@@ -160,37 +171,20 @@ impl Feeder {
         if std::mem::replace(&mut self.delivered_before, delivered) != delivered {
             self.retry = RETRY;
         }
-        let deadline = std::time::Instant::now() + self.retry;
+        let deadline = Instant::now() + self.retry;
         self.retry = (self.retry * 2).min(MOST_RETRY);
-        while let Some(left) = deadline.checked_duration_since(std::time::Instant::now())
+        while let Some(left) = deadline.checked_duration_since(Instant::now())
             && !self.shared.feeder_sleeps(left)
         {}
     }
 
     /// Does what the reports ask for.
     fn look_at_reports(&mut self) -> io::Result<()> {
-        if !self.reports.has_news.swap(false, Ordering::AcqRel) {
+        let has_news = self.reports.has_news.swap(false, Ordering::AcqRel);
+        if !has_news && self.aside_again.is_none_or(|again| Instant::now() < again) {
             return Ok(());
         }
-        let mut refused = std::mem::take(&mut *self.reports.refused.lock());
-        refused.retain(|(sequence, error)| {
-            let is_meant = !is_of_a_batch(*error) || self.alone.contains(sequence);
-            if !is_meant {
-                self.alone.insert(*sequence);
-                self.reports.fail(false);
-            }
-            is_meant
-        });
-        if !refused.is_empty()
-            && let Err(error) = self.keep_aside(&refused)
-        {
-            // They are not done before they are kept.
-            self.reports.refused.lock().extend(refused);
-            self.reports.has_news.store(true, Ordering::Release);
-            self.log
-                .error(|| format!("what Kafka refuses cannot be kept: {error}"));
-            self.pause();
-        }
+        self.look_at_refused();
         if !self.reports.has_failed.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -253,6 +247,7 @@ impl Feeder {
         self.known_below = end.max(refused.unwrap_or(0));
         self.next = prefix;
         self.segment = None;
+        self.gap = None;
         self.places.clear();
         self.first_place = prefix;
     }
@@ -264,6 +259,15 @@ impl Feeder {
         }
         if self.next.is_multiple_of(HOUSEKEEPING) && !self.forget_places() {
             return Ok(Step::Full);
+        }
+        if let Some(gap) = self.gap.take() {
+            if self.shared.delivered.lock().prefix() < gap.start {
+                self.gap = Some(gap);
+                return Ok(Step::Full);
+            }
+            self.places.clear();
+            self.first_place = gap.end;
+            self.pass(gap);
         }
         let outstanding = self.reports.outstanding.load(Ordering::Acquire);
         if self.is_alone && outstanding > 0 {
@@ -317,7 +321,10 @@ impl Feeder {
                             reader.go_back_to(sequence, offset);
                             return Ok(Step::Unplaced);
                         }
-                        Placed::Never(error) => Err(Error::Kafka { error }),
+                        Placed::Never(error) => {
+                            self.refuse(sequence, error);
+                            Ok(())
+                        }
                         Placed::At(partition) => {
                             let is_replayed = sequence < self.shared.own;
                             let is_marked = is_replayed && self.shared.options.mark_replayed;
@@ -386,8 +393,7 @@ impl Feeder {
         match result {
             Ok(()) => {}
             Err(Error::Kafka { error }) if is_permanent(error) => {
-                self.alone.insert(sequence);
-                self.reports.refuse(sequence, error);
+                self.refuse(sequence, error);
             }
             Err(error) => {
                 // The same one again.
@@ -413,6 +419,12 @@ impl Feeder {
         Ok(Step::Next)
     }
 
+    /// It alone is meant, and for good.
+    fn refuse(&mut self, sequence: u64, error: KafkaError) {
+        self.alone.insert(sequence);
+        self.reports.refuse(sequence, error);
+    }
+
     /// Keeps the bytes of a damaged place.
     fn damaged(&mut self, base: u64, file: &std::fs::File, range: Range<u64>) -> io::Result<()> {
         let directory = &self.shared.options.directory;
@@ -427,13 +439,27 @@ impl Feeder {
         Ok(())
     }
 
-    /// Counts records that are no longer there, and goes on behind them.
+    /// Counts records that are no longer there, and goes on behind them, at once
+    /// or when everything before them is done.
     fn lose(&mut self, sequences: Range<u64>) {
         let sequences = sequences.start.max(self.next)..sequences.end;
+        let missing = self.shared.delivered.lock().missing_of(sequences.clone());
+        if missing > MOST_MISSING {
+            self.gap = Some(sequences);
+            return;
+        }
+        // A place each, so that their order shows where the others are.
+        self.places.extend(sequences.clone().map(|_| 0));
+        self.pass(sequences);
+    }
+
+    fn pass(&mut self, sequences: Range<u64>) {
         let missing = {
             let mut delivered = self.shared.delivered.lock();
             let missing = delivered.missing_of(sequences.clone());
-            delivered.insert_all(sequences.clone());
+            if missing > 0 {
+                delivered.insert_all(sequences.clone());
+            }
             missing
         };
         self.shared.tell_who_waits();
@@ -449,8 +475,6 @@ impl Feeder {
                 sequences.end - 1
             );
         }
-        // A place each, so that their order shows where the others are.
-        self.places.extend(sequences.clone().map(|_| 0));
         self.next = sequences.end.max(self.next);
         if let Some((segment, reader)) = &mut self.segment {
             if self.next >= segment.end {
@@ -470,71 +494,6 @@ impl Feeder {
         }
         self.alone = self.alone.split_off(&prefix);
         self.next - prefix < WINDOW
-    }
-
-    /// Keeps records that Kafka has refused for good; they are done then.
-    fn keep_aside(&mut self, refused: &[(u64, KafkaError)]) -> io::Result<()> {
-        let mut frames = Vec::new();
-        let mut topics: Vec<(String, KafkaError)> = Vec::new();
-        for (sequence, error) in refused {
-            let place = sequence.checked_sub(self.first_place);
-            let offset = place.and_then(|place| self.places.get(usize::try_from(place).ok()?));
-            let (segment, mut reader) = match (segment_of(&self.shared, *sequence), offset) {
-                (Some(segment), Some(offset)) => {
-                    let reader = Reader::at(self.shared.marker, *sequence, *offset);
-                    (segment, reader)
-                }
-                // It was read before the last time that everything was sent
-                // again.
-                (Some(_), None) => match find(&self.shared, *sequence)? {
-                    Some(found) => found,
-                    None => continue,
-                },
-                (None, _) => continue,
-            };
-            let offset = reader.offset();
-            let item = reader.next(&segment.file, segment.length, segment.end)?;
-            if let Item::Record { record, .. } = item {
-                if let Some(listener) = self.shared.refused_listener.get() {
-                    listener(Refused {
-                        topic: record.topic,
-                        record: record.record,
-                        error: *error,
-                    });
-                }
-                if !topics.iter().any(|(topic, _)| topic == record.topic) {
-                    topics.push((record.topic.to_owned(), *error));
-                }
-            }
-            frames.extend_from_slice(reader.last_frame(offset));
-        }
-        let options = &self.shared.options;
-        aside::add(
-            &options.directory,
-            self.shared.marker,
-            &frames,
-            options.segment_bytes,
-        )?;
-        let count = refused.len() as u64;
-        self.shared
-            .counters
-            .refused
-            .fetch_add(count, Ordering::Relaxed);
-        for (sequence, _) in refused {
-            self.shared.is_delivered(*sequence);
-        }
-        let topics: Vec<String> = topics
-            .iter()
-            .take(5)
-            .map(|(topic, error)| format!("{topic}: {error}"))
-            .collect();
-        self.log.error(|| {
-            format!(
-                "{count} records are refused by Kafka and kept aside ({})",
-                topics.join("; ")
-            )
-        });
-        Ok(())
     }
 }
 

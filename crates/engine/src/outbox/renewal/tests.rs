@@ -1,7 +1,10 @@
 //! Clients that fail for good while they have messages, on librdkafka's mock.
 
+use super::super::core::{Absence, Reach};
 use super::super::{Answers, Mode, NewRecord, Outbox, OutboxSettings, Payload, Strategy};
+
 use crate::cluster::{Cluster, ClusterConfig};
+use crate::error::{ErrorCode, KafkaError};
 use crate::producer::Tag;
 use crate::properties::Properties;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -31,6 +34,7 @@ fn start(partitions: i32, own: &[(&str, &str)]) -> (MockCluster<'static, Context
     let settings = OutboxSettings {
         strategy: Strategy::StrictRoundRobin.into(),
         batch_ttl: Duration::from_millis(20).into(),
+        sync_timeout: PATIENCE,
         librdkafka,
         ..OutboxSettings::default()
     };
@@ -201,8 +205,7 @@ async fn one_that_is_far_behind_keeps_its_place() {
     let (mock, outbox) = start(1, &[("batch.num.messages", "2"), ("linger.ms", "0")]);
     let topic = outbox.topic("t").unwrap();
     topic.prepare().await.unwrap();
-    mock.broker_round_trip_time(1, Duration::from_secs(2))
-        .unwrap();
+    mock.broker_round_trip_time(1, PATIENCE).unwrap();
     let core = outbox.shared.core("t").unwrap();
     for number in 0..12 {
         if number == 6 {
@@ -274,4 +277,71 @@ async fn who_waits_hears_from_the_next_client() {
     assert_eq!(offsets, [0, 1, 2]);
     assert_eq!(outbox.info().clients_renewed, 1);
     flush(&outbox).await;
+}
+
+/// Those who wait for Kafka's word do not pass each other, neither those of one
+/// list nor of two calls.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_is_not_passed_by_who_comes_later() {
+    let (mock, outbox) = start(1, &[]);
+    let topic = outbox.topic("t").unwrap();
+    topic.prepare().await.unwrap();
+    let core = outbox.shared.core("t").unwrap();
+    let (answers, all) = Answers::new(200);
+    for round in 0..100 {
+        // As long as a client is being replaced, and until the clock comes.
+        core.inner.lock().is_renewing = true;
+        let produce = |number: u64| {
+            let value = number.to_string();
+            let record = NewRecord {
+                key: Some(b"k"),
+                ..NewRecord::of(value.as_bytes())
+            };
+            let hearer = (Arc::clone(&answers) as _, number);
+            let admission = topic.produce(Mode::Sync, Payload::One([record]), Some(hearer));
+            assert_eq!(admission.all().unwrap(), 1);
+        };
+        produce(2 * round);
+        core.inner.lock().is_renewing = false;
+        produce(2 * round + 1);
+    }
+    let outcomes = all.all().await.unwrap();
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    let found = read(&mock.bootstrap_servers(), 0, 199);
+    let numbers: Vec<usize> = found.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, (0..200).collect::<Vec<_>>(), "in their order");
+}
+
+/// What comes back to a topic that was given up while it was on its way does
+/// not wait for one that nobody asks for; once that is long ago, somebody asks.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_back_to_a_topic_that_was_given_up_does_not_stay() {
+    for is_over in [false, true] {
+        let (mock, outbox) = start(1, &[("linger.ms", "0")]);
+        let topic = outbox.topic("t").unwrap();
+        topic.prepare().await.unwrap();
+        let core = outbox.shared.core("t").unwrap();
+        mock.broker_round_trip_time(1, PATIENCE / 2).unwrap();
+        for number in 0..10 {
+            let value = number.to_string();
+            assert_eq!(topic.produce_async(value.as_str()).all().unwrap(), 1);
+        }
+        {
+            let mut inner = core.inner.lock();
+            let now = Instant::now();
+            inner.absence = Some(Absence {
+                error: KafkaError::from_code(ErrorCode::UnknownTopicOrPartition),
+                until: if is_over { now } else { now + 10 * PATIENCE },
+            });
+            inner.reach = Reach::Starting;
+        }
+        fail(&outbox);
+        mock.broker_round_trip_time(1, Duration::ZERO).unwrap();
+        flush(&outbox).await;
+        let info = topic.info();
+        let dropped: u64 = info.dropped.iter().map(|(_, count)| count).sum();
+        // The report of what was on its way may still come.
+        assert_eq!(dropped + info.counts.delivered, 10);
+        assert_eq!(dropped > 0, !is_over);
+    }
 }

@@ -102,7 +102,7 @@ impl Ledger {
             findings.left += group.left;
             returns(name, group, &book, promises, &mut findings);
             if !promises.order_may_break {
-                order_of_deliveries(name, group, &there, &mut findings);
+                order_of_deliveries(name, group, &book, &there, &mut findings);
             }
         }
         findings
@@ -197,10 +197,12 @@ fn returns(name: &str, group: &Group, book: &Book, promises: Promises, findings:
 }
 
 /// To each reader, records of a partition come for the first time in their
-/// order, as long as no reply was lost.
+/// order, unless they may have been in a reply that was lost: what came from the
+/// first one on, but for what was produced after the last one.
 fn order_of_deliveries(
     name: &str,
     group: &Group,
+    book: &Book,
     there: &BTreeSet<&Place>,
     findings: &mut Findings,
 ) {
@@ -211,7 +213,10 @@ fn order_of_deliveries(
         let Some(first) = story.deliveries.iter().min_by_key(|one| one.came) else {
             continue;
         };
-        if group.first_lost.is_some_and(|lost| first.came >= lost) {
+        if let Some((first_lost, last_lost)) = group.lost_between
+            && first.came >= first_lost
+            && !is_younger(book, place, last_lost)
+        {
             continue;
         }
         let ordered = firsts.entry((first.reader, place.partition)).or_default();
@@ -231,6 +236,12 @@ fn order_of_deliveries(
         "records came before earlier ones of their partition",
         &wrong,
     );
+}
+
+/// Whether a record was produced after that.
+fn is_younger(book: &Book, place: &Place, than: Instant) -> bool {
+    let accepted = Value::parse(&place.value).and_then(|value| book.accepted.get(&value));
+    accepted.is_some_and(|accepted| accepted.asked > than)
 }
 
 fn shown(place: &Place) -> String {

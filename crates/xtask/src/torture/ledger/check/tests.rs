@@ -259,6 +259,11 @@ fn first_deliveries_are_in_order() {
         .groups
         .get_mut("v1")
         .unwrap()
-        .first_lost = Some(clock.at(150));
+        .lost_between = Some((clock.at(150), clock.at(250)));
     assert_eq!(ledger.check(&log, STRICT).broken, Vec::<String>::new());
+    // What was produced after that was in none.
+    for number in [8, 9] {
+        ledger.accepted(value("xadd", number), 0, clock.at(251));
+    }
+    only(ledger.check(&log, STRICT), "came before earlier ones");
 }

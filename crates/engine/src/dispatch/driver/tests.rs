@@ -1,0 +1,250 @@
+//! Drivers that are led by hand, on librdkafka's mock.
+
+use super::*;
+use crate::acks::Acked;
+use crate::admin::NewGroupOffset;
+use crate::cluster::{Cluster, ClusterConfig};
+use crate::dispatch::partition::Partition;
+use crate::dispatch::{ConsumedRecord, DispatchConfig, Dispatcher};
+use crate::native::{Partitions, RebalanceProtocol};
+use crate::properties::Properties;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Headers as _;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext as Context;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use tokio::task::JoinHandle;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the group has stored of the partition.
+fn stored(driver: &Driver) -> i64 {
+    let mut list = Partitions::new();
+    list.add("t", 0, None);
+    driver.client.committed(&mut list, PATIENCE).unwrap();
+    list.positions().next().unwrap().offset
+}
+
+fn act(driver: &Driver, act: impl FnMut(&mut Partition)) {
+    driver.each_of(&[("t".to_owned(), 0)], act);
+}
+
+async fn commit_is_done(driver: &mut Driver) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while driver.committing.is_some() {
+        assert!(tokio::time::Instant::now() < deadline, "no answer");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        driver.serve_events();
+    }
+}
+
+async fn job_is_done(driver: &mut Driver) {
+    let job = tokio::time::timeout(PATIENCE, driver.jobs.join_next());
+    let job = job.await.unwrap().unwrap().unwrap();
+    driver.finish(job);
+}
+
+/// A member of a group, on a mock that has the topic.
+fn member() -> (MockCluster<'static, Context>, Cluster, Driver) {
+    member_with(DispatchConfig::default(), &[])
+}
+
+fn member_with(
+    served: DispatchConfig,
+    own: &[(&str, &str)],
+) -> (MockCluster<'static, Context>, Cluster, Driver) {
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic("t", 1, 1).unwrap();
+    let mut config = ClusterConfig::default();
+    config
+        .common
+        .set("bootstrap.servers", mock.bootstrap_servers());
+    for (name, value) in own {
+        config.producer.set(*name, *value);
+    }
+    let cluster = Cluster::open(config).unwrap();
+    let dispatcher = Dispatcher::start(&cluster, served, &Properties::new()).unwrap();
+    let driver = start(&dispatcher.inner, "g").unwrap();
+    (mock, cluster, driver)
+}
+
+/// However often the group is rebalanced meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_without_a_leader_are_asked_for_once_at_a_time() {
+    let (_mock, _cluster, mut driver) = member();
+    let late = ("not-there".to_owned(), 0);
+    for _ in 0..3 {
+        driver.rebalance = Rebalance::Starting {
+            protocol: RebalanceProtocol::Cooperative,
+            partitions: vec![late.clone()],
+        };
+        let (starts, unknown) = (Vec::new(), vec![late.clone()]);
+        driver.take_on(Starts { starts, unknown });
+        assert_eq!(driver.jobs.len(), 1);
+    }
+    job_is_done(&mut driver).await;
+    assert_eq!(driver.jobs.len(), 1, "it is asked for again");
+    driver.late.clear();
+    job_is_done(&mut driver).await;
+    assert_eq!(driver.jobs.len(), 0);
+}
+
+type Answer = JoinHandle<Result<bool, Error>>;
+
+/// A member that has acknowledged up to 5 and has that stored, and for which
+/// position 2 has been committed since; its fetcher is about to move there. One
+/// more acknowledgement came meanwhile.
+async fn about_to_move() -> (MockCluster<'static, Context>, Driver, Answer) {
+    let (mock, cluster, mut driver) = member();
+    let producer = cluster.producer(&Properties::new()).unwrap();
+    for _ in 0..10 {
+        let record = crate::producer::Record {
+            key: None,
+            value: Some(b"x"),
+        };
+        let sent = producer.deliver("t", Some(0), record, &[], None);
+        sent.await.unwrap();
+    }
+    let begins = Start {
+        topic: "t".to_owned(),
+        partition: 0,
+        offset: 5,
+        acked: Acked::below(5),
+        end: 10,
+        differs: true,
+    };
+    driver.begin(RebalanceProtocol::Eager, vec![begins]);
+    commit_is_done(&mut driver).await;
+    assert_eq!(stored(&driver), 5);
+
+    let group = Arc::clone(driver.group());
+    let asking = tokio::spawn(async move {
+        let position = NewGroupOffset {
+            partition: 0,
+            offset: 2,
+            metadata: String::new(),
+        };
+        group.set_offsets("t", &[position]).await
+    });
+    while !driver.is_looking {
+        tokio::task::yield_now().await;
+        driver.set_offsets();
+    }
+    job_is_done(&mut driver).await;
+    act(&driver, |partition| assert!(partition.ack(5)));
+    commit_is_done(&mut driver).await;
+    assert_eq!(stored(&driver), 2);
+    (mock, driver, asking)
+}
+
+/// What was acknowledged before would undo it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_commit_comes_between_a_position_and_the_move_to_it() {
+    let (_mock, mut driver, asking) = about_to_move().await;
+    driver.commit();
+    commit_is_done(&mut driver).await;
+    assert_eq!(stored(&driver), 2);
+    job_is_done(&mut driver).await;
+    driver.commit();
+    commit_is_done(&mut driver).await;
+    assert_eq!(stored(&driver), 2);
+    assert!(asking.await.unwrap().unwrap());
+    act(&driver, |partition| {
+        assert!(!partition.is_held());
+        assert_eq!(partition.first_unacknowledged(), 2);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_commit_of_a_partition_that_moves_away_keeps_the_position() {
+    let (_mock, mut driver, asking) = about_to_move().await;
+    act(&driver, Partition::leave);
+    driver.commit();
+    commit_is_done(&mut driver).await;
+    job_is_done(&mut driver).await;
+    driver.commit();
+    commit_is_done(&mut driver).await;
+    assert_eq!(stored(&driver), 2);
+    assert!(asking.await.unwrap().unwrap());
+    act(&driver, |partition| assert!(partition.is_leaving()));
+}
+
+/// Reading goes on where it was, so that is stored again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_fails_is_undone() {
+    let (_mock, mut driver, asking) = about_to_move().await;
+    let job = tokio::time::timeout(PATIENCE, driver.jobs.join_next());
+    let Job::Sought(found, _) = job.await.unwrap().unwrap().unwrap() else {
+        panic!("the fetcher was to move");
+    };
+    driver.finish_seeking(found, Err("no answer".to_owned()));
+    asking.await.unwrap().unwrap_err();
+    act(&driver, |partition| {
+        assert!(!partition.is_held());
+        assert_eq!(partition.first_unacknowledged(), 6);
+    });
+    driver.commit();
+    commit_is_done(&mut driver).await;
+    assert_eq!(stored(&driver), 6);
+}
+
+/// A message is as large as may be produced here, and even the broker may find it
+/// too large with what is added.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_has_room_for_where_it_came_from_or_goes_without() {
+    use RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as TOO_LARGE;
+    for is_refused in [false, true] {
+        let config = DispatchConfig {
+            dead_letter_topic: Some("t".to_owned()),
+            ..DispatchConfig::default()
+        };
+        let (mock, cluster, mut driver) = member_with(config, &[("message.max.bytes", "1000")]);
+        let value = vec![b'x'; 1_000];
+        let record = crate::producer::Record {
+            key: None,
+            value: Some(&value),
+        };
+        let small = cluster.producer(&Properties::new()).unwrap();
+        let refused = small.deliver("t", Some(0), record, &[], None).await;
+        refused.unwrap_err();
+        if is_refused {
+            mock.request_errors(RDKafkaApiKey::Produce, &[TOO_LARGE]);
+        }
+        let headers: Vec<(bytes::Bytes, Option<bytes::Bytes>)> =
+            vec![("its own".into(), Some("value".into()))];
+        let exhausted = Exhausted {
+            partition: 3,
+            offset: 7,
+            record: Arc::new(ConsumedRecord {
+                key: None,
+                value: Some(value.clone().into()),
+                headers: headers.clone(),
+                timestamp: Some(1),
+            }),
+        };
+        let source: Arc<str> = "source".into();
+        driver.group.state().exhausted.push((source, exhausted));
+        driver.put_away();
+        let job = tokio::time::timeout(PATIENCE, driver.jobs.join_next());
+        let Job::PutAway(_, _, again) = job.await.unwrap().unwrap().unwrap() else {
+            panic!("it was to be put away");
+        };
+        assert_eq!(again, None, "it is safe");
+
+        let reader: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", mock.bootstrap_servers())
+            .set("group.id", "reader")
+            .create()
+            .unwrap();
+        let mut assignment = TopicPartitionList::new();
+        let from = Offset::Beginning;
+        assignment.add_partition_offset("t", 0, from).unwrap();
+        reader.assign(&assignment).unwrap();
+        let found = reader.poll(PATIENCE).unwrap().unwrap();
+        assert_eq!(found.payload(), Some(&value[..]));
+        let names: Vec<&str> = found.headers().unwrap().iter().map(|one| one.key).collect();
+        assert_eq!(names.first(), Some(&"its own"));
+        assert_eq!(names.contains(&"barnabas-offset"), !is_refused, "{names:?}");
+    }
+}
