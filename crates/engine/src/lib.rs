@@ -28,6 +28,8 @@
 //! - `replicas`: acknowledgements for other processes;
 //! - `trace`: to which trace a request belongs, and what is told of it;
 //! - `access`: bearer tokens and what they may do;
+//! - `room`, `newcomers`: what bounds memory and connections of all front
+//!   ends;
 //! - `embedded`: a cluster in memory, for trying things out;
 //! - `error`: everything that can go wrong;
 //! - `by_name`, `news`: what is kept of names from outside, what the log
@@ -51,6 +53,7 @@ mod error;
 mod journal;
 mod local;
 mod native;
+mod newcomers;
 mod news;
 mod outbox;
 mod outdated;
@@ -58,6 +61,7 @@ mod producer;
 mod properties;
 mod proxies;
 mod replicas;
+mod room;
 mod strategies;
 mod trace;
 mod wording;
@@ -97,6 +101,7 @@ pub use native::{
     BrokerAddress, ClusterView, Message, PartitionPlace, TimestampKind, TopicPlaces,
     librdkafka_version,
 };
+pub use newcomers::{Newcomer, Newcomers};
 pub use outbox::{
     Admission, AllAnswers, Answers, Buffered, DowntimePolicy, Dropped, Event, Events,
     ForgottenTopics, Happening, Header, Hearer, KeptRecord, MassageBuffer, Massaged, Mode,
@@ -114,6 +119,7 @@ pub use producer::{
 pub use properties::Properties;
 pub use proxies::{Proxies, Proxy, ProxyOptions, SetOffsetsError, UnknownProxy};
 pub use replicas::{PeerAcks, PeerReply, Peers, Replicas, client_id_at, split_client_id};
+pub use room::{Kept, Room, Taken};
 pub use strategies::{Strategies, TopicStrategy};
 pub use trace::{
     Attribute, BAGGAGE, FinishedSpan, Link, RequestTrace, Sampler, Sending, Span, SpanContext,

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Code, Status};
 
 /// The methods' paths, without the first slash.
@@ -51,13 +52,15 @@ const OUTCOMES: [&str; 17] = [
 ];
 
 /// What goes wrong with connections.
-const FAILURES: [&str; 3] = ["accept", "tls", "connection"];
+const FAILURES: [&str; 4] = ["accept", "full", "tls", "connection"];
 
 /// Kinds of [`FAILURES`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Failure {
     /// None could be accepted.
     Accept,
+    /// One had to make room that had not asked for anything.
+    Full,
     /// The handshake of TLS failed or took too long.
     Tls,
     /// It broke, or what came over it was no HTTP/2.
@@ -83,6 +86,10 @@ fn place(path: &str) -> usize {
     })
 }
 
+/// What a request holds as long as it runs: that its connection is busy, and its
+/// place among all.
+type Running = (Arc<()>, Option<OwnedSemaphorePermit>);
+
 /// A request that has not ended. One that is dropped before its status is
 /// known has been cancelled.
 pub(crate) struct Asked {
@@ -90,15 +97,18 @@ pub(crate) struct Asked {
     since: Instant,
     request: usize,
     code: Code,
+    /// Its connection and its place, as long as it runs.
+    _running: Running,
 }
 
 impl Asked {
-    pub(crate) fn now(meter: &Arc<Meter>, path: &str) -> Self {
+    pub(crate) fn now(meter: &Arc<Meter>, path: &str, running: Running) -> Self {
         Self {
             meter: Arc::clone(meter),
             since: Instant::now(),
             request: place(path),
             code: Code::Cancelled,
+            _running: running,
         }
     }
 

@@ -1,43 +1,140 @@
 //! What is looked at before a request is decoded: its size, its deadline, its
 //! name.
 
+use barnabas_engine::{Kept, Room};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::time::{Instant, Sleep};
 use tonic::Status;
 
 /// The most that a request's message may be when encoded (contract,
 /// section 4).
 pub(crate) const MAX_MESSAGE: usize = 1_048_576;
 
+/// So many bytes a second of a message are waited for, beside the pause that is
+/// allowed: who sends a byte now and then would hold it for ever.
+const LEAST_RATE: u64 = 1_024;
+
+/// What messages that have come in part may take, all together, and how long.
+#[derive(Clone)]
+pub(crate) struct Incoming {
+    room: Arc<Room>,
+    pause: Duration,
+}
+
+impl Incoming {
+    pub(crate) fn new(max_bytes: u64, pause: Duration) -> Self {
+        Self {
+            room: Arc::new(Room::new(max_bytes)),
+            pause,
+        }
+    }
+}
+
+/// A message of which more is to come.
+struct Waiting {
+    /// How long it has been waited for before.
+    spent: Duration,
+    /// Since when it is waited for now, and when that is too long. While nobody
+    /// asks for it, it may take any time.
+    asked: Option<(Instant, Pin<Box<Sleep>>)>,
+    kept: Kept,
+}
+
+impl Waiting {
+    fn new(incoming: &Incoming) -> Self {
+        Self {
+            spent: Duration::ZERO,
+            asked: None,
+            kept: incoming.room.keep_nothing(),
+        }
+    }
+
+    /// Resolves when the next of it is too late.
+    fn poll_late(&mut self, pause: Duration, come: u64, context: &mut Context<'_>) -> Poll<()> {
+        let (_, limit) = self.asked.get_or_insert_with(|| {
+            let now = Instant::now();
+            let all = pause + Duration::from_secs(come / LEAST_RATE);
+            let left = pause.min(all.saturating_sub(self.spent));
+            (now, Box::pin(tokio::time::sleep_until(now + left)))
+        });
+        limit.as_mut().poll(context)
+    }
+}
+
 /// A flag and the length of the message.
 const PREFIX: usize = 5;
 
 /// A request's body whose messages are looked at as they pass, and refused
 /// when they are too large before more of them is read. tonic would do so
-/// with another code and text, which cannot be configured.
+/// with another code and text, which cannot be configured. Of what has come in
+/// part tonic keeps the beginning, as long as the client likes: it has to find
+/// room here, and to go on.
 pub(crate) struct Checked<B> {
     inner: B,
     /// The beginning of a prefix.
     prefix: [u8; PREFIX],
     /// How much of it there is.
     known: usize,
-    /// What is still to come of the message behind it.
+    /// What has come of the message behind it.
+    come: usize,
+    /// What is still to come.
     left: usize,
+    incoming: Incoming,
+    waiting: Option<Waiting>,
 }
 
 impl<B> Checked<B> {
-    pub(crate) fn new(inner: B) -> Self {
+    /// `is_expected`: the client is to send its message at once.
+    pub(crate) fn new(inner: B, incoming: &Incoming, is_expected: bool) -> Self {
         Self {
             inner,
             prefix: [0; PREFIX],
             known: 0,
+            come: 0,
             left: 0,
+            incoming: incoming.clone(),
+            waiting: is_expected.then(|| Waiting::new(incoming)),
+        }
+    }
+
+    /// Whether there is the beginning of a message without its end.
+    fn is_inside(&self) -> bool {
+        self.known > 0 || self.left > 0
+    }
+
+    /// What tonic has of a message without its end.
+    fn kept_bytes(&self) -> u64 {
+        match self.left {
+            0 => 0,
+            _ => self.come as u64,
+        }
+    }
+
+    /// Room for the beginning of a message.
+    fn keep(&mut self) -> Result<(), Status> {
+        if !self.is_inside() {
+            self.waiting = None;
+            return Ok(());
+        }
+        let come = self.kept_bytes();
+        let incoming = &self.incoming;
+        let waiting = self.waiting.get_or_insert_with(|| Waiting::new(incoming));
+        if let Some((since, _)) = waiting.asked.take() {
+            waiting.spent += since.elapsed();
+        }
+        match waiting.kept.hold(come) {
+            true => Ok(()),
+            false => Err(Status::resource_exhausted(
+                "the messages of other requests take all the room",
+            )),
         }
     }
 
@@ -46,6 +143,7 @@ impl<B> Checked<B> {
             if self.left > 0 {
                 let passing = self.left.min(data.len());
                 self.left -= passing;
+                self.come += passing;
                 data = data.split_at_checked(passing).map_or(&[], |(_, rest)| rest);
                 continue;
             }
@@ -60,7 +158,9 @@ impl<B> Checked<B> {
                 if length > MAX_MESSAGE {
                     return Err(too_large(length));
                 }
-                (self.known, self.left) = (0, length);
+                (self.known, self.come, self.left) = (0, 0, length);
+                // Another message has its own time.
+                self.waiting = None;
             }
         }
         Ok(())
@@ -85,11 +185,22 @@ where
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        let this = &mut *self;
+        let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) else {
+            let come = this.kept_bytes();
+            if let Some(waiting) = &mut this.waiting {
+                ready!(waiting.poll_late(this.incoming.pause, come, context));
+                return Poll::Ready(Some(Err(Status::cancelled(
+                    "the rest of a message has not come in time",
+                ))));
+            }
+            return Poll::Pending;
+        };
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(|error| Status::cancelled(error.to_string()))?;
-            if let Some(data) = frame.data_ref() {
-                self.look_at(data)?;
+            if let Some(data) = frame.data_ref().filter(|data| !data.is_empty()) {
+                this.look_at(data)?;
+                this.keep()?;
             }
             Ok(frame)
         }))
@@ -178,7 +289,9 @@ mod tests {
     use super::*;
     use http_body_util::{BodyExt as _, StreamBody};
 
-    fn body(frames: &[&[u8]]) -> impl Body<Data = Bytes, Error = std::convert::Infallible> + Unpin {
+    fn body(
+        frames: &[&[u8]],
+    ) -> impl Body<Data = Bytes, Error = std::convert::Infallible> + Unpin + use<> {
         let frames: Vec<_> = frames
             .iter()
             .map(|frame| Ok(Frame::data(Bytes::copy_from_slice(frame))))
@@ -188,7 +301,8 @@ mod tests {
 
     /// Everything that passes, or why it does not.
     async fn pass(frames: &[&[u8]]) -> Result<Vec<u8>, Status> {
-        let collected = Checked::new(body(frames)).collect().await;
+        let incoming = Incoming::new(1 << 20, Duration::from_secs(60));
+        let collected = Checked::new(body(frames), &incoming, true).collect().await;
         collected.map(|collected| collected.to_bytes().to_vec())
     }
 
@@ -219,6 +333,71 @@ mod tests {
         for frames in below {
             assert_eq!(pass(frames).await.unwrap(), frames.concat());
         }
+    }
+
+    /// Sends this, and nothing more.
+    async fn stop_after(text: &'static [u8], is_expected: bool) -> Result<(), Status> {
+        use tokio_stream::StreamExt as _;
+
+        let incoming = Incoming::new(100, Duration::from_secs(60));
+        let first = Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(text)));
+        let stream = tokio_stream::iter([first]).chain(tokio_stream::pending());
+        let mut body = Checked::new(StreamBody::new(stream), &incoming, is_expected);
+        let passing = async {
+            while let Some(frame) = body.frame().await {
+                frame?;
+            }
+            Ok(())
+        };
+        let hour = Duration::from_secs(3_600);
+        tokio::time::timeout(hour, passing).await.unwrap_or(Ok(()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_begun_goes_on_in_time() {
+        for (text, is_expected, is_refused) in [
+            (&b"\x00\x00\x00\x00\x03ab"[..], false, true),
+            (b"\x00\x00", false, true),
+            (b"", true, true),
+            // Between messages of a stream, and before the first one.
+            (b"\x00\x00\x00\x00\x02ab", false, false),
+            (b"\x00\x00\x00\x00\x02ab", true, false),
+            (b"", false, false),
+        ] {
+            let ended = stop_after(text, is_expected).await;
+            assert_eq!(ended.is_err(), is_refused, "{text:?} {is_expected}");
+            if let Err(status) = ended {
+                assert_eq!(status.code(), tonic::Code::Cancelled);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_in_part_have_one_bound() {
+        let incoming = Incoming::new(100, Duration::from_secs(60));
+        let begin = async |frames: &[&[u8]]| {
+            let mut body = Checked::new(body(frames), &incoming, false);
+            for _ in frames {
+                body.frame().await.unwrap()?;
+            }
+            Ok::<_, Status>(body)
+        };
+        // 80 of 90 bytes; a whole one of 90; 30 of 90.
+        let large = [&b"\x00\x00\x00\x00\x5a"[..], &[b'x'; 80]].concat();
+        let whole = [&b"\x00\x00\x00\x00\x5a"[..], &[b'x'; 90]].concat();
+        let small = [&b"\x00\x00\x00\x00\x5a"[..], &[b'x'; 30]].concat();
+        let first = begin(&[&large]).await.unwrap();
+        assert!(begin(&[&whole]).await.is_ok());
+        let refused = begin(&[&small]).await.err().unwrap();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        drop(first);
+        let second = begin(&[&small, &[b'y'; 50]]).await.unwrap();
+        assert!(begin(&[&small]).await.is_err());
+        drop(second);
+        // It has its end; the next one begins.
+        let both = begin(&[&large, &[b'y'; 10], &small]).await.unwrap();
+        assert!(begin(&[&small]).await.is_ok());
+        drop(both);
     }
 
     #[test]

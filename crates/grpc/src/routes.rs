@@ -5,16 +5,16 @@ use crate::gateway::{self, Gateway};
 use crate::meter::{Asked, Measured};
 use crate::proto::kafka_pixy_server::KafkaPixyServer;
 use crate::reply::{self, with_receipt};
-use crate::request::{self, Checked, RequestIds};
+use crate::request::{self, Checked, Incoming, RequestIds};
 use crate::service::Service;
 use crate::standard::Standard;
 use crate::trace;
 use barnabas_engine::{Access, Drops, Proxies, RequestTrace, Span, Tracing};
 use barnabas_metrics::Meter;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::Incoming as Body;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::codegen::Service as _;
@@ -29,6 +29,8 @@ pub(crate) struct Routes {
     ids: Arc<RequestIds>,
     tracing: Tracing,
     meter: Arc<Meter>,
+    incoming: Incoming,
+    places: Arc<Semaphore>,
 }
 
 impl Routes {
@@ -39,6 +41,7 @@ impl Routes {
         stopping: watch::Receiver<bool>,
         tracing: Tracing,
         meter: Arc<Meter>,
+        (incoming, max_requests): (Incoming, usize),
     ) -> Self {
         let pixy = Service::new(Arc::clone(&proxies), Arc::clone(&access), lost);
         Self {
@@ -49,19 +52,37 @@ impl Routes {
             ids: Arc::default(),
             tracing,
             meter,
+            incoming,
+            places: Arc::new(Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS))),
         }
     }
 
     /// One request. It is dropped, wherever it waits, when its client cancels
-    /// it.
-    pub(crate) async fn answer(self, request: Request<Incoming>) -> Response<Measured> {
-        let asked = Asked::now(&self.meter, request.uri().path());
+    /// it, and `running` with it, or with its reply.
+    pub(crate) async fn answer(
+        self,
+        request: Request<Body>,
+        running: Arc<()>,
+    ) -> Response<Measured> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let is_full = place.is_err();
+        let path = request.uri().path();
+        let asked = Asked::now(&self.meter, path, (running, place.ok()));
+        if is_full {
+            let status = Status::resource_exhausted("too many requests at the same time");
+            return asked.until_the_end_of(reply::Body::of(status.into_http()));
+        }
         let id = self.ids.of(request.headers());
         let limit = request::deadline(request.headers());
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         let (trace, mut span) =
             trace::begin(&self.tracing, request.headers(), request.uri().path());
-        let answered = self.route(request.map(Checked::new), deadline, trace, &mut span);
+        let incoming = self.incoming.clone();
+        let path = request.uri().path();
+        // What is neither is Kafka-Pixy's, whose requests are one message each.
+        let is_expected = !path.starts_with(gateway::PATH) && !Standard::serves(path);
+        let request = request.map(|body| Checked::new(body, &incoming, is_expected));
+        let answered = self.route(request, deadline, trace, &mut span);
         let mut reply = match deadline {
             None => answered.await,
             Some(deadline) => tokio::time::timeout_at(deadline, answered)
@@ -79,7 +100,7 @@ impl Routes {
 
     async fn route(
         mut self,
-        mut request: Request<Checked<Incoming>>,
+        mut request: Request<Checked<Body>>,
         deadline: Option<Instant>,
         trace: RequestTrace,
         span: &mut Option<Span>,

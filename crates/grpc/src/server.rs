@@ -4,20 +4,22 @@
 //! plain `Bytes`, which cannot tell when they have been written (`reply`).
 
 use crate::meter::{self, Failure};
+use crate::request::Incoming;
 use crate::routes::Routes;
-use barnabas_engine::{Access, DropReason, Drops, Proxies, Tracing};
-use barnabas_metrics::{Meter, Metered};
+use barnabas_engine::{Access, DropReason, Drops, Newcomer, Newcomers, Proxies, Tracing};
+use barnabas_metrics::{Meter, Metered, Moved};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::RwLock;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
@@ -27,6 +29,24 @@ const REQUESTS_LIMIT: Duration = Duration::from_secs(15);
 /// A client is asked for a sign of life when it has been silent for so long,
 /// so that a host that vanished does not hold messages in its window.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// What a client says first (RFC 9113, section 3.4).
+const PREFACE: usize = 24;
+
+/// All headers of a request (RFC 9113, section 6.5.2).
+const HEADER_LIST: u32 = 16 << 10;
+
+/// Requests that were reset before they were looked at; with more the
+/// connection ends (CVE-2023-44487).
+const RESET_UNSEEN: usize = 20;
+/// And those that this side has reset.
+const RESET_BY_US: usize = 1_024;
+
+/// How long a place is waited for before somebody else is asked to leave.
+const PLACE_WAIT: Duration = Duration::from_secs(1);
+
+/// Streams that a connection may have, however many there are.
+const LEAST_STREAMS: u32 = 100;
 
 /// How long a client may take over its TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -52,12 +72,24 @@ pub struct Options {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Who may do what.
     pub access: Arc<Access>,
-    /// Connections at the same time, 10,000 by default; the next one waits
-    /// in the listener's queue until another has ended.
+    /// Connections at the same time, 10,000 by default; the next one gets the
+    /// place of the one that has been there for longest without a request. If
+    /// all have asked for something it waits until another has ended.
     pub max_connections: usize,
+    /// Requests and streams at the same time, of all connections together,
+    /// 100,000 by default; the next one is refused.
+    pub max_requests: usize,
+    /// Bytes of all messages that have come in part, 256 MiB by default; a
+    /// request whose message finds no room is refused.
+    pub max_messages_bytes: u64,
+    /// How long a client may take over its first words, and over what it has
+    /// begun to send of a message, 60 s by default.
+    pub client_timeout: Duration,
     /// Requests and streams at the same time of one connection, 10,000 by
     /// default: one channel of a client may carry all of its polls, each of
     /// which is a stream that waits. Clients are told, and wait themselves.
+    /// With many connections it is less: each one's share of `max_requests`, 100
+    /// at least.
     pub max_streams: u32,
     /// What becomes of the traces that requests belong to.
     pub tracing: Tracing,
@@ -72,6 +104,9 @@ impl Default for Options {
             tls: None,
             access: Arc::default(),
             max_connections: 10_000,
+            max_requests: 100_000,
+            max_messages_bytes: 256 << 20,
+            client_timeout: Duration::from_secs(60),
             max_streams: 10_000,
             tracing: Tracing::default(),
             meter: meter::meter(),
@@ -120,10 +155,16 @@ impl Server {
                 stopping.clone(),
                 tracing,
                 Arc::clone(&meter),
+                (
+                    Incoming::new(options.max_messages_bytes, options.client_timeout),
+                    options.max_requests,
+                ),
             ),
+            client_timeout: options.client_timeout,
             meter,
             tls: tls.clone(),
             max_streams: options.max_streams,
+            max_requests: options.max_requests,
             stopping,
         };
         let limit = options.max_connections.clamp(1, Semaphore::MAX_PERMITS);
@@ -199,6 +240,8 @@ struct Connections {
     routes: Routes,
     tls: Option<Arc<Tls>>,
     max_streams: u32,
+    max_requests: usize,
+    client_timeout: Duration,
     stopping: watch::Receiver<bool>,
     meter: Arc<Meter>,
 }
@@ -206,26 +249,30 @@ struct Connections {
 async fn accept(listener: tokio::net::TcpListener, connections: Connections, limit: usize) {
     let room = Arc::new(Semaphore::new(limit));
     let mut running = JoinSet::new();
+    let newcomers = Arc::<Newcomers>::default();
     let mut stop = connections.stopping.clone();
+    // The first of those that wait for a place.
+    let mut first = None;
     loop {
-        let accepting = async {
-            // It is never closed.
-            let place = Arc::clone(&room).acquire_owned().await.ok();
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
-            accepted = accepting => accepted,
+        if let Some((socket, peer)) = first.take() {
+            let place = tokio::select! {
+                place = place(&room, &newcomers) => place,
+                () = told(&mut stop) => break,
+            };
+            let (mut connections, newcomer) = (connections.clone(), newcomers.enter());
+            connections.max_streams = streams(&connections, running.len());
+            running.spawn(async move {
+                connections.open(socket, peer, newcomer).await;
+                drop(place);
+            });
+        }
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             Some(_) = running.join_next() => continue,
             () = told(&mut stop) => break,
         };
         match accepted {
-            Ok((socket, peer)) => {
-                let connections = connections.clone();
-                running.spawn(async move {
-                    connections.open(socket, peer).await;
-                    drop(place);
-                });
-            }
+            Ok(accepted) => first = Some(accepted),
             Err(error) if is_final(&error) => {
                 tracing::error!(component = "grpc", "accept: {error}");
                 break;
@@ -246,6 +293,32 @@ async fn accept(listener: tokio::net::TcpListener, connections: Connections, lim
     }
 }
 
+/// A place for a connection, as soon as there is one: somebody may come to rest
+/// only later.
+async fn place(room: &Arc<Semaphore>, newcomers: &Newcomers) -> Option<OwnedSemaphorePermit> {
+    loop {
+        let free = Arc::clone(room).try_acquire_owned();
+        if let Ok(free) = free {
+            return Some(free);
+        }
+        newcomers.send_one_away();
+        let free = Arc::clone(room).acquire_owned();
+        if let Ok(free) = tokio::time::timeout(PLACE_WAIT, free).await {
+            // It is never closed.
+            return free.ok();
+        }
+    }
+}
+
+/// How many streams the next connection may have beside so many others: what
+/// HTTP/2 keeps of requests that nobody has looked at yet is in no other bound.
+/// A few clients have as many as they like, a crowd has fewer each.
+fn streams(connections: &Connections, others: usize) -> u32 {
+    let share = connections.max_requests / (others + 1);
+    let share = u32::try_from(share).unwrap_or(u32::MAX);
+    share.max(LEAST_STREAMS).min(connections.max_streams)
+}
+
 /// Whether the listener will never accept again.
 fn is_final(error: &std::io::Error) -> bool {
     matches!(
@@ -260,55 +333,97 @@ pub(crate) async fn told(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
+/// Resolves when a client has not said its first words in this time. Later
+/// hyper asks it for signs of life; who has nothing running for so long is one
+/// that may have to make room.
+async fn silent(heard: &AtomicUsize, limit: Duration, (running, newcomer): (&Weak<()>, &Newcomer)) {
+    tokio::time::sleep(limit).await;
+    if heard.load(Ordering::Relaxed) < PREFACE {
+        return;
+    }
+    let mut had_none = false;
+    loop {
+        tokio::time::sleep(limit).await;
+        // One is the connection's own.
+        let has_none = running.strong_count() <= 1;
+        if has_none && had_none {
+            newcomer.rests();
+        }
+        had_none = has_none;
+    }
+}
+
 impl Connections {
     /// One client.
-    async fn open(self, socket: TcpStream, peer: SocketAddr) {
+    async fn open(self, socket: TcpStream, peer: SocketAddr, newcomer: Newcomer) {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(component = "grpc", "{peer}: {error}");
         }
         let tls = self.tls.as_ref().map(|tls| Arc::clone(&tls.read()));
         let Some(tls) = tls.map(TlsAcceptor::from) else {
-            return self.serve(socket, peer).await;
+            return self.serve(socket, peer, newcomer).await;
         };
         let mut stopping = self.stopping.clone();
         let shaken = tokio::select! {
             shaken = tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(socket)) => shaken,
             () = told(&mut stopping) => return,
+            () = newcomer.sent_away() => return,
         };
         match shaken {
-            Ok(Ok(socket)) => return self.serve(socket, peer).await,
+            Ok(Ok(socket)) => return self.serve(socket, peer, newcomer).await,
             Ok(Err(error)) => tracing::debug!(component = "grpc", "{peer}: TLS: {error}"),
             Err(_) => tracing::debug!(component = "grpc", "{peer}: TLS handshake takes too long"),
         }
         self.meter.failed(Failure::Tls as usize);
     }
 
-    async fn serve<S>(self, socket: S, peer: SocketAddr)
+    async fn serve<S>(self, socket: S, peer: SocketAddr, newcomer: Newcomer)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let Self {
             routes,
             max_streams,
+            client_timeout,
             mut stopping,
             meter,
             ..
         } = self;
-        let socket = Metered::new(socket, &meter, || ());
+        let heard = Arc::new(AtomicUsize::new(0));
+        let socket = {
+            let heard = Arc::clone(&heard);
+            Metered::new(socket, &meter, move |moved| {
+                if let Moved::Read(count) = moved {
+                    heard.fetch_add(count, Ordering::Relaxed);
+                }
+            })
+        };
+        let newcomer = Arc::new(newcomer);
+        let asking = Arc::clone(&newcomer);
+        // Each request has a clone as long as it runs.
+        let running = Arc::new(());
+        let asked = Arc::downgrade(&running);
         let service = service_fn(move |request| {
+            asking.has_asked();
+            let running = Arc::clone(&running);
             let routes = routes.clone();
-            async move { Ok::<_, Infallible>(routes.answer(request).await) }
+            async move { Ok::<_, Infallible>(routes.answer(request, running).await) }
         });
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE)
             .max_concurrent_streams(max_streams)
+            .max_header_list_size(HEADER_LIST)
+            .max_pending_accept_reset_streams(RESET_UNSEEN)
+            .max_local_error_reset_streams(RESET_BY_US)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .serve_connection(TokioIo::new(socket), service);
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = silent(&heard, client_timeout, (&asked, &newcomer)) => return meter.failed(Failure::Connection as usize),
+            () = newcomer.sent_away() => return meter.failed(Failure::Full as usize),
             () = told(&mut stopping) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await

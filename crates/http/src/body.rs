@@ -2,7 +2,7 @@
 //! pieces.
 
 use crate::inflate::Inflate;
-use crate::room::{Bodies, Kept, Taken};
+use barnabas_engine::{Kept, Room, Taken};
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -11,10 +11,13 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// The longest pause within a body.
+/// The longest pause within a body, unless configured.
 const PAUSE_LIMIT: Duration = Duration::from_secs(60);
+/// And so many bytes a second of one that is read as a whole, or of a line: who
+/// sends a byte now and then would hold its place for ever.
+const LEAST_RATE: u64 = 1_024;
 
 /// What is reserved at most for a body that is announced.
 const RESERVED: usize = 1 << 20;
@@ -39,16 +42,56 @@ pub(crate) enum ReadError {
     Failed(String),
 }
 
+/// How long a client may take over what it sends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pause: Duration,
+    /// Since when it has been waited for; what has come needs no clock.
+    begun: Option<Instant>,
+    bytes: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self::new(PAUSE_LIMIT)
+    }
+}
+
+impl Pace {
+    pub(crate) fn new(pause: Duration) -> Self {
+        Self {
+            pause,
+            begun: None,
+            bytes: 0,
+        }
+    }
+
+    /// What is next is another thing.
+    pub(crate) fn restart(&mut self) {
+        *self = Self::new(self.pause);
+    }
+
+    /// How long the next bytes may take.
+    fn left(&mut self) -> Duration {
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        let all = self.pause + Duration::from_secs(self.bytes / LEAST_RATE);
+        self.pause.min(all.saturating_sub(begun.elapsed()))
+    }
+}
+
 /// The body of a request to the gateway. What of it is in memory takes room
 /// among all bodies as long as this lives.
 pub(crate) struct RequestBody<'a> {
     incoming: Incoming,
     taken: Taken<'a>,
+    pace: Pace,
 }
 
 impl<'a> RequestBody<'a> {
-    pub(crate) fn new(incoming: Incoming, bodies: &'a Arc<Bodies>) -> Self {
+    /// `pause` is the longest one within it.
+    pub(crate) fn new(incoming: Incoming, bodies: &'a Arc<Room>, pause: Duration) -> Self {
         Self {
+            pace: Pace::new(pause),
             incoming,
             taken: bodies.nothing(),
         }
@@ -58,7 +101,10 @@ impl<'a> RequestBody<'a> {
     pub(crate) async fn read(&mut self, limit: usize) -> Result<Bytes, ReadError> {
         let limit = self.limited(limit);
         let taken = &mut self.taken;
-        read_within(&mut self.incoming, limit, |bytes| taken.grow(bytes)).await
+        read_within(&mut self.incoming, limit, self.pace, |bytes| {
+            taken.grow(bytes)
+        })
+        .await
     }
 
     /// As [`read`](Self::read), of one that may be compressed: what it is
@@ -105,9 +151,10 @@ impl<'a> RequestBody<'a> {
 pub(crate) async fn read_within(
     body: &mut Incoming,
     limit: usize,
+    pace: Pace,
     has_room: impl FnMut(u64) -> bool,
 ) -> Result<Bytes, ReadError> {
-    let read = read_up_to(body, limit, has_room).await;
+    let read = read_up_to(body, limit, pace, has_room).await;
     if matches!(read, Err(ReadError::TooLarge | ReadError::NoRoom)) {
         discard(body).await;
     }
@@ -118,7 +165,7 @@ pub(crate) async fn read_within(
 async fn discard(body: &mut Incoming) {
     let mut left = LINGERING_BYTES;
     let rest = async {
-        while let Ok(Some(piece)) = piece(body).await {
+        while let Ok(Some(piece)) = piece(body, &mut Pace::default()).await {
             left = left.saturating_sub(piece.len());
             if left == 0 {
                 break;
@@ -131,6 +178,7 @@ async fn discard(body: &mut Incoming) {
 async fn read_up_to(
     body: &mut Incoming,
     limit: usize,
+    mut pace: Pace,
     mut has_room: impl FnMut(u64) -> bool,
 ) -> Result<Bytes, ReadError> {
     let announced = body.size_hint();
@@ -138,7 +186,7 @@ async fn read_up_to(
     if too_large(announced.lower()) {
         return Err(ReadError::TooLarge);
     }
-    let Some(first) = piece(body).await? else {
+    let Some(first) = piece(body, &mut pace).await? else {
         return Ok(Bytes::new());
     };
     if too_large(first.len() as u64) {
@@ -155,7 +203,7 @@ async fn read_up_to(
     // buffer that grows piece by piece would leave one of each size behind.
     let announced = usize::try_from(announced.lower()).unwrap_or(usize::MAX);
     let mut all: Option<BytesMut> = None;
-    while let Some(piece) = piece(body).await? {
+    while let Some(piece) = piece(body, &mut pace).await? {
         let all = all.get_or_insert_with(|| {
             let most = first.len().saturating_mul(AHEAD).min(RESERVED);
             let mut all = BytesMut::with_capacity(announced.min(most).max(first.len()));
@@ -203,6 +251,11 @@ impl<'a, 'b> Pieces<'a, 'b> {
         discard(&mut self.body.incoming).await;
     }
 
+    /// What comes next may take its own time.
+    pub(crate) fn restart(&mut self) {
+        self.body.pace.restart();
+    }
+
     /// What was kept is gone.
     pub(crate) fn shrink(&mut self) {
         self.body.taken.give_back();
@@ -211,14 +264,14 @@ impl<'a, 'b> Pieces<'a, 'b> {
     /// The next bytes, not compressed any more; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
         let Some(inflate) = &mut self.inflate else {
-            return piece(&mut self.body.incoming).await;
+            return piece(&mut self.body.incoming, &mut self.body.pace).await;
         };
         loop {
             let inflated = if !self.ahead.is_empty() {
                 inflate.step(&mut self.ahead)
             } else if self.has_ended {
                 return Ok(None);
-            } else if let Some(piece) = piece(&mut self.body.incoming).await? {
+            } else if let Some(piece) = piece(&mut self.body.incoming, &mut self.body.pace).await? {
                 self.ahead = piece;
                 continue;
             } else {
@@ -238,14 +291,14 @@ impl<'a, 'b> Pieces<'a, 'b> {
 }
 
 /// The next bytes; `None` at the end.
-async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, ReadError> {
+async fn piece(body: &mut Incoming, pace: &mut Pace) -> Result<Option<Bytes>, ReadError> {
     loop {
         let mut next = body.frame();
         // What is there already needs no clock.
         let ready = poll_fn(|context| Poll::Ready(Pin::new(&mut next).poll(context)));
         let frame = match ready.await {
             Poll::Ready(frame) => Ok(frame),
-            Poll::Pending => tokio::time::timeout(PAUSE_LIMIT, next).await,
+            Poll::Pending => tokio::time::timeout(pace.left(), next).await,
         };
         let frame = match frame {
             Ok(Some(Ok(frame))) => frame,
@@ -258,6 +311,7 @@ async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, ReadError> {
             }
         };
         if let Ok(data) = frame.into_data() {
+            pace.bytes += data.len() as u64;
             return Ok(Some(data));
         }
     }

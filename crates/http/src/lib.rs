@@ -29,7 +29,6 @@ mod parameters;
 mod pixy;
 mod reply;
 mod request_id;
-mod room;
 mod routes;
 mod sender;
 mod server;

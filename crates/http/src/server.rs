@@ -2,7 +2,8 @@
 //!
 //! What a connection may cost is bounded: their number, the time of a TLS
 //! handshake, the time until a request's head is complete (which is also how
-//! long a connection may be idle), the pauses within a body.
+//! long a connection may be idle), its size, the pauses within a body. Where
+//! there is no place left, who has not asked for anything yet makes room.
 
 use crate::cors::Cors;
 use crate::kafboy::{self, Kafboy};
@@ -11,13 +12,12 @@ use crate::meter::{self, Failure};
 use crate::page::{self, Observed};
 use crate::reply::Reply;
 use crate::request_id::RequestIds;
-use crate::room::Bodies;
 use crate::sender::Sender;
 use crate::service;
 use crate::turns::Turns;
 use crate::v1::{IdempotencyOptions, Keys};
-use barnabas_engine::{Access, DropReason, Drops, Proxies, Tracing};
-use barnabas_metrics::{Meter, Metered};
+use barnabas_engine::{Access, DropReason, Drops, Newcomer, Newcomers, Proxies, Room, Tracing};
+use barnabas_metrics::{Meter, Metered, Moved};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -34,7 +34,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -47,9 +47,18 @@ const FULL_LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// An HTTP/2 client is asked for a sign of life when it has been silent for
 /// so long, so that a host that vanished holds nothing.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// What an HTTP/1 connection reads ahead where bodies are bounded all
-/// together: hyper's 400 KiB each are in no budget.
-const BOUNDED_BUFFER: usize = 64 << 10;
+/// What an HTTP/1 connection reads ahead, and the largest head of a request:
+/// hyper's 400 KiB each are in no budget.
+const BUFFER: usize = 64 << 10;
+/// All headers of an HTTP/2 request (RFC 9113, section 6.5.2).
+const HEADER_LIST: u32 = 16 << 10;
+/// HTTP/2 requests that were reset before they were looked at; with more the
+/// connection ends (CVE-2023-44487).
+const RESET_UNSEEN: usize = 20;
+/// And those that this side has reset.
+const RESET_BY_US: usize = 1_024;
+/// How long a place is waited for that somebody has to leave.
+const PLACE_WAIT: Duration = Duration::from_secs(1);
 /// Requests at the same time on one HTTP/2 connection.
 const STREAMS: u32 = 256;
 
@@ -80,11 +89,12 @@ pub struct Options {
     /// Connections at the same time, of all listeners together. One more is
     /// accepted and closed at once, as nginx does it: its client, or the load
     /// balancer before it, learns now that it has to go elsewhere, not after
-    /// the minutes that a place in the kernel's queue may take.
+    /// the minutes that a place in the kernel's queue may take. Only if all
+    /// have asked for something, though: who has not makes room.
     pub max_connections: usize,
     /// How long a request's head may take, and a connection be idle, over
-    /// HTTP/1; up to a quarter more.
-    pub header_read_timeout: Duration,
+    /// HTTP/1, up to a quarter more; and the longest pause within a body.
+    pub client_timeout: Duration,
     /// How long running requests may take once the server stops.
     pub stop_limit: Duration,
     /// What becomes of the traces that requests belong to.
@@ -105,7 +115,7 @@ impl Default for Options {
             idempotency: IdempotencyOptions::default(),
             max_bodies_bytes: 256 << 20,
             max_connections: 10_000,
-            header_read_timeout: Duration::from_secs(60),
+            client_timeout: Duration::from_secs(60),
             stop_limit: Duration::from_secs(5),
             tracing: Tracing::default(),
             meter: meter::meter(),
@@ -121,7 +131,8 @@ pub(crate) struct Shared {
     pub(crate) ids: RequestIds,
     pub(crate) drops: Arc<Drops>,
     pub(crate) idempotency: Arc<Keys>,
-    pub(crate) bodies: Arc<Bodies>,
+    pub(crate) bodies: Arc<Room>,
+    pub(crate) client_timeout: Duration,
     pub(crate) tracing: Tracing,
     pub(crate) meter: Arc<Meter>,
 }
@@ -194,7 +205,8 @@ impl Server {
             ids: RequestIds::new(),
             drops: Arc::clone(&drops),
             idempotency: Arc::new(Keys::new(options.idempotency)),
-            bodies: Arc::new(Bodies::new(options.max_bodies_bytes)),
+            bodies: Arc::new(Room::new(options.max_bodies_bytes)),
+            client_timeout: options.client_timeout,
             tracing: options.tracing.clone(),
             meter: Arc::clone(&options.meter),
         };
@@ -273,15 +285,12 @@ impl Server {
         options: Options,
         drops: Arc<Drops>,
     ) -> io::Result<Self> {
-        let buffer = match &application {
-            Application::Kprf(..) | Application::Kafboy(..) => Some(BOUNDED_BUFFER),
-            _ => None,
-        };
         let application = Arc::new(application);
         let tls = options.tls.map(with_protocols);
         let tls = tls.map(|config| Arc::new(Tls::new(config)));
         let places = options.max_connections.min(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(places));
+        let newcomers = Arc::<Newcomers>::default();
         let (stop, stopped) = watch::channel(false);
         let mut addresses = Vec::new();
         let mut acceptors = Vec::new();
@@ -289,8 +298,9 @@ impl Server {
             let connections = Connections {
                 application: Arc::clone(&application),
                 places: Arc::clone(&places),
-                builder: Arc::new(builder(buffer)),
-                header_read_timeout: options.header_read_timeout,
+                newcomers: Arc::clone(&newcomers),
+                builder: Arc::new(builder()),
+                client_timeout: options.client_timeout,
                 stop_limit: options.stop_limit,
                 meter: Arc::clone(&options.meter),
             };
@@ -397,20 +407,20 @@ fn with_protocols(config: Arc<rustls::ServerConfig>) -> Arc<rustls::ServerConfig
     Arc::new(config)
 }
 
-/// HTTP/1.1 and, by what a client says first, HTTP/2. `buffer` is what a
-/// connection reads ahead at most, if hyper's own limit is too much.
-fn builder(buffer: Option<usize>) -> auto::Builder<TokioExecutor> {
+/// HTTP/1.1 and, by what a client says first, HTTP/2.
+fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // Ours is `Turns`: hyper's costs each request a timer of its own and a
     // read that finds nothing.
     builder.http1().header_read_timeout(None);
-    if let Some(buffer) = buffer {
-        builder.http1().max_buf_size(buffer);
-    }
+    builder.http1().max_buf_size(BUFFER);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_LIST)
+        .max_pending_accept_reset_streams(RESET_UNSEEN)
+        .max_local_error_reset_streams(RESET_BY_US)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
     builder
@@ -437,8 +447,9 @@ impl Accepted {
 struct Connections {
     application: Arc<Application>,
     places: Arc<Semaphore>,
+    newcomers: Arc<Newcomers>,
     builder: Arc<auto::Builder<TokioExecutor>>,
-    header_read_timeout: Duration,
+    client_timeout: Duration,
     stop_limit: Duration,
     meter: Arc<Meter>,
 }
@@ -471,7 +482,8 @@ impl Connections {
                     continue;
                 }
             };
-            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            let place = Arc::clone(&self.places).try_acquire_owned().ok();
+            if place.is_none() && !self.newcomers.send_one_away() {
                 self.meter.failed(Failure::Full as usize);
                 if told.is_none_or(|told: Instant| told.elapsed() > FULL_LOG_INTERVAL) {
                     told = Some(Instant::now());
@@ -480,8 +492,15 @@ impl Connections {
                 continue;
             };
             let (own, watcher) = (self.clone(), graceful.watcher());
+            let newcomer = self.newcomers.enter();
             tokio::spawn(async move {
-                own.greet(accepted, watcher).await;
+                let place = match place {
+                    Some(place) => Some(place),
+                    None => own.place_of_another().await,
+                };
+                if place.is_some() {
+                    own.greet(accepted, watcher, newcomer).await;
+                }
                 drop(place);
             });
         }
@@ -489,13 +508,28 @@ impl Connections {
         let _ = tokio::time::timeout(self.stop_limit, graceful.shutdown()).await;
     }
 
-    async fn greet(self, accepted: Accepted, watcher: Watcher) {
+    /// The place of the one that was sent away. Who gets it instead of this one
+    /// was sent one, too.
+    async fn place_of_another(&self) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.places).acquire_owned();
+        tokio::time::timeout(PLACE_WAIT, place).await.ok()?.ok()
+    }
+
+    async fn greet(self, accepted: Accepted, watcher: Watcher, newcomer: Newcomer) {
         match accepted {
-            Accepted::Tcp(socket, peer) => self.serve(socket, Some(peer), watcher).await,
-            Accepted::Unix(socket) => self.serve(socket, None, watcher).await,
+            Accepted::Tcp(socket, peer) => {
+                self.serve(socket, Some(peer), watcher, newcomer).await;
+            }
+            Accepted::Unix(socket) => self.serve(socket, None, watcher, newcomer).await,
             Accepted::Tls(socket, peer, tls) => {
-                match tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(socket)).await {
-                    Ok(Ok(socket)) => return self.serve(socket, Some(peer), watcher).await,
+                let shaken = tokio::select! {
+                    shaken = tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(socket)) => shaken,
+                    () = newcomer.sent_away() => return,
+                };
+                match shaken {
+                    Ok(Ok(socket)) => {
+                        return self.serve(socket, Some(peer), watcher, newcomer).await;
+                    }
                     Ok(Err(error)) => tracing::debug!(component = "http", "TLS: {error}"),
                     Err(_) => {
                         tracing::debug!(component = "http", "TLS: the handshake took too long");
@@ -506,7 +540,7 @@ impl Connections {
         }
     }
 
-    async fn serve<S>(self, socket: S, peer: Option<IpAddr>, watcher: Watcher)
+    async fn serve<S>(self, socket: S, peer: Option<IpAddr>, watcher: Watcher, newcomer: Newcomer)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -514,16 +548,23 @@ impl Connections {
         let turns = Arc::new(Turns::default());
         let socket = {
             let turns = Arc::clone(&turns);
-            Metered::new(socket, &meter, move || turns.written())
+            Metered::new(socket, &meter, move |moved| {
+                if moved == Moved::Written {
+                    turns.written();
+                }
+            })
         };
+        let newcomer = Arc::new(newcomer);
         let service = {
             let (application, turns) = (self.application, Arc::clone(&turns));
+            let newcomer = Arc::clone(&newcomer);
             service_fn(move |request| {
-                turns.begin(request.version());
-                let (application, turns) = (Arc::clone(&application), Arc::clone(&turns));
+                newcomer.has_asked();
+                let turn = turns.begin(request.version());
+                let application = Arc::clone(&application);
                 async move {
                     let reply = application.answer(peer, request).await;
-                    turns.end();
+                    drop(turn);
                     Ok::<_, Infallible>(reply)
                 }
             })
@@ -537,7 +578,11 @@ impl Connections {
         let served = tokio::select! {
             biased;
             served = &mut connection => served,
-            () = turns.none_for(self.header_read_timeout) => return,
+            () = turns.none_for(self.client_timeout, || newcomer.rests()) => return,
+            () = newcomer.sent_away() => {
+                meter.failed(Failure::Full as usize);
+                return;
+            }
         };
         if let Err(error) = served {
             meter.failed(Failure::Connection as usize);

@@ -152,7 +152,7 @@ async fn respond(
         topic: &target.topic,
         head,
         parameters,
-        body: RequestBody::new(body, &shared.bodies),
+        body: RequestBody::new(body, &shared.bodies, shared.client_timeout),
         trace,
     };
     match route.operation {

@@ -218,7 +218,7 @@ async fn connections_are_bounded_and_a_free_place_is_used() {
 async fn heads_that_do_not_come_end_their_connection() {
     let gateway = start(
         with(Options {
-            header_read_timeout: Duration::from_millis(300),
+            client_timeout: Duration::from_millis(300),
             ..Options::default()
         }),
         None,
@@ -248,7 +248,7 @@ async fn who_reads_a_reply_slowly_gets_all_of_it() {
         Changes {
             send_buffer: Some(8_192),
             ..with(Options {
-                header_read_timeout: limit,
+                client_timeout: limit,
                 ..Options::default()
             })
         },

@@ -27,7 +27,7 @@ pub use librdkafka::{
     ClientStatistics, LibrdkafkaStatistics, StatisticsNames, StatisticsOptions, broker_state,
 };
 pub use meter::{Connected, Meter, SECONDS};
-pub use metered::Metered;
+pub use metered::{Metered, Moved};
 pub use prometheus::{
     Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts,

@@ -7,29 +7,38 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// What a connection has moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// So many bytes have come.
+    Read(usize),
+    /// A write has got on.
+    Written,
+}
+
 /// A connection: counted as open as long as it lives, and its bytes by each
 /// read and write.
 pub struct Metered<S, F> {
     socket: S,
     meter: Arc<Meter>,
-    on_write: F,
+    on_move: F,
     _connected: Connected,
 }
 
-impl<S, F: Fn()> Metered<S, F> {
+impl<S, F: Fn(Moved)> Metered<S, F> {
     /// Of a connection that has just been accepted, and its handshake done;
-    /// `on_write` is called for each write that has got on.
-    pub fn new(socket: S, meter: &Arc<Meter>, on_write: F) -> Self {
+    /// `on_move` is called for each read and write that has got on.
+    pub fn new(socket: S, meter: &Arc<Meter>, on_move: F) -> Self {
         Self {
             socket,
             meter: Arc::clone(meter),
-            on_write,
+            on_move,
             _connected: meter.connected(),
         }
     }
 }
 
-impl<S: AsyncRead + Unpin, F: Unpin> AsyncRead for Metered<S, F> {
+impl<S: AsyncRead + Unpin, F: Fn(Moved) + Unpin> AsyncRead for Metered<S, F> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -37,12 +46,14 @@ impl<S: AsyncRead + Unpin, F: Unpin> AsyncRead for Metered<S, F> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.socket).poll_read(context, buffer));
-        self.meter.received(buffer.filled().len() - before);
+        let count = buffer.filled().len() - before;
+        self.meter.received(count);
+        (self.on_move)(Moved::Read(count));
         Poll::Ready(read)
     }
 }
 
-impl<S: AsyncWrite + Unpin, F: Fn() + Unpin> AsyncWrite for Metered<S, F> {
+impl<S: AsyncWrite + Unpin, F: Fn(Moved) + Unpin> AsyncWrite for Metered<S, F> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -74,11 +85,11 @@ impl<S: AsyncWrite + Unpin, F: Fn() + Unpin> AsyncWrite for Metered<S, F> {
     }
 }
 
-impl<S, F: Fn()> Metered<S, F> {
+impl<S, F: Fn(Moved)> Metered<S, F> {
     fn count(&self, written: io::Result<usize>) -> Poll<io::Result<usize>> {
         if let Ok(bytes) = &written {
             self.meter.sent(*bytes);
-            (self.on_write)();
+            (self.on_move)(Moved::Written);
         }
         Poll::Ready(written)
     }

@@ -122,7 +122,14 @@ pub struct Config {
     /// I/O threads; connections are spread over them. At least 1.
     pub threads: usize,
     /// Connections at the same time; one more is told so and closed.
+    /// Unless one has not sent a command yet: that one makes room.
     pub max_connections: usize,
+    /// Bytes of all commands that have come in part, wait for EXEC or were read
+    /// ahead; whose command finds no room is told so and closed.
+    pub max_input_bytes: u64,
+    /// How long a command may pause that has come in part, and how long a reply
+    /// may take to be written.
+    pub client_timeout: Duration,
     /// The password of the user `default`; with it, login is required.
     pub password: Option<Secret>,
     /// Further users and their passwords; with any, login is required.
@@ -143,6 +150,8 @@ impl Default for Config {
             threads: std::thread::available_parallelism()
                 .map_or(1, |cores| cores.get().div_ceil(2)),
             max_connections: 10_000,
+            max_input_bytes: 256 << 20,
+            client_timeout: Duration::from_secs(60),
             password: None,
             users: BTreeMap::new(),
             reply: ReplyForm::default(),

@@ -8,6 +8,7 @@ use crate::server::Place;
 use crate::session::Session;
 use crate::statistics::Statistics;
 use crate::stream::Stream;
+use barnabas_engine::{Kept, Newcomer};
 use bytes::{Buf as _, BytesMut};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -26,6 +27,12 @@ const KILL_WAIT: Duration = Duration::from_secs(1);
 const SPIN: Duration = Duration::from_micros(30);
 /// Only who has sent the thread's last so many inputs is waited for that way.
 const ALONE: u32 = 64;
+/// The beginning of a command that is no longer than this does not keep its
+/// buffer.
+const SMALL_BYTES: usize = 4 << 10;
+/// So many bytes a second of a command are waited for, beside the pause that is
+/// allowed: who sends a byte now and then would hold it for ever.
+const LEAST_RATE: u64 = 1_024;
 /// Larger buffers go back to the allocator.
 const POOLED_BYTES: usize = 256 << 10;
 
@@ -82,11 +89,73 @@ enum End {
     Regular,
     /// The client broke the framing; it has been told.
     Malformed(ParseError),
+    /// There is no room for its command; it has been told.
+    NoRoom,
     Io(std::io::Error),
 }
 
+/// The bytes of a command that is not complete yet.
+struct Pending {
+    bytes: BytesMut,
+    kept: Kept,
+    has_begun: bool,
+    /// When its first bytes came, and when the next ones are too late.
+    since: tokio::time::Instant,
+    late: tokio::time::Instant,
+}
+
+impl Pending {
+    fn new(kept: Kept) -> Self {
+        let now = tokio::time::Instant::now();
+        Self {
+            bytes: BytesMut::new(),
+            kept,
+            has_begun: false,
+            since: now,
+            late: now,
+        }
+    }
+
+    /// What is left of the input; `is_new` if that is another command than
+    /// before. False: there is no room for it.
+    fn keep(&mut self, input: &mut BytesMut, is_new: bool, pause: Duration) -> bool {
+        if input.is_empty() {
+            self.has_begun = false;
+            return self.kept.hold(0);
+        }
+        let now = tokio::time::Instant::now();
+        if is_new || !self.has_begun {
+            self.since = now;
+        }
+        self.has_begun = true;
+        let size = input.len() as u64;
+        let all = self.since + pause + Duration::from_secs(size / LEAST_RATE);
+        self.late = all.min(now + pause);
+        if input.len() <= SMALL_BYTES {
+            self.bytes.extend_from_slice(input);
+            input.clear();
+            return self.kept.hold(0);
+        }
+        self.bytes = std::mem::take(input);
+        self.kept.hold(self.bytes.capacity() as u64)
+    }
+
+    /// When its next bytes are too late; `None` if nothing has begun.
+    fn late(&self) -> Option<tokio::time::Instant> {
+        (!self.bytes.is_empty()).then_some(self.late)
+    }
+}
+
+/// Resolves then, if ever.
+async fn until(late: Option<tokio::time::Instant>) {
+    match late {
+        Some(late) => tokio::time::sleep_until(late).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Serves a client until it leaves, breaks the protocol or is asked to go.
-pub(crate) async fn serve(place: Place, stream: Stream, peer: String) {
+pub(crate) async fn serve(place: Place, stream: Stream, peer: String, newcomer: &Newcomer) {
     let entry = place.shared.registry.enter(peer, stream.descriptor());
     // Declared after the stream, hence dropped before it: others look at the
     // socket as long as the session is registered.
@@ -95,12 +164,18 @@ pub(crate) async fn serve(place: Place, stream: Stream, peer: String) {
         session: Session::new(Arc::clone(&place.shared), entry),
         parser: Parser::default(),
         protocol: Protocol::default(),
+        newcomer,
+        executed: 0,
     };
     let entry = Arc::clone(&connection.session.entry);
     let end = tokio::select! {
         biased;
         end = connection.run(&mut stream) => end,
         () = killed_in_vain(&entry) => End::Regular,
+        () = newcomer.sent_away() => {
+            place.shared.meter.failed(Failure::Full as usize);
+            End::Regular
+        }
     };
     let id = connection.session.id().to_owned();
     // Before the client sees the end: whoever reconnects at once finds the
@@ -112,6 +187,13 @@ pub(crate) async fn serve(place: Place, stream: Stream, peer: String) {
     meter.sent(stream.take_sent());
     match end {
         End::Regular => tracing::debug!(component = format!("client-{id}"), "closed"),
+        End::NoRoom => {
+            meter.failed(Failure::Full as usize);
+            tracing::warn!(
+                component = format!("client-{id}"),
+                "closed: no room for its command"
+            );
+        }
         End::Malformed(error) => {
             meter.failed(Failure::Protocol as usize);
             tracing::warn!(component = format!("client-{id}"), "closed: {error}");
@@ -130,29 +212,36 @@ async fn killed_in_vain(entry: &Entry) {
     tokio::time::sleep(KILL_WAIT).await;
 }
 
-struct Connection {
+struct Connection<'a> {
     session: Session,
     parser: Parser,
     protocol: Protocol,
+    newcomer: &'a Newcomer,
+    /// Commands so far.
+    executed: u64,
 }
 
-impl Connection {
+impl Connection<'_> {
     async fn run(&mut self, stream: &mut Stream) -> End {
-        // The bytes of a command that is not complete yet.
-        let mut pending = BytesMut::new();
+        let mut pending = Pending::new(self.session.shared.input.keep_nothing());
+        let pause = self.session.shared.config.client_timeout;
         let mut spins = false;
         loop {
             let since = Instant::now();
-            match self.wait_for_input(stream, spins).await {
+            match self.wait_for_input(stream, spins, pending.late()).await {
                 Ok(Waited::Readable | Waited::Nothing) => {}
                 Ok(Waited::Ordered) => return self.last_words(stream).await,
                 Err(error) => return End::Io(error),
             }
             spins = is_alone(self.session.entry.id) && since.elapsed() < SPIN;
             let mut buffers = Buffers::borrow();
-            if !pending.is_empty() {
-                buffers.input = pending;
+            if pending.bytes.len() > SMALL_BYTES {
+                buffers.input = std::mem::take(&mut pending.bytes);
+            } else {
+                buffers.input.extend_from_slice(&pending.bytes);
+                pending.bytes = BytesMut::new();
             }
+            let executed = self.executed;
             let Buffers {
                 mut input,
                 output,
@@ -174,10 +263,12 @@ impl Connection {
             } else {
                 stream.read(&mut input).await
             };
+            let mut is_flood = false;
             let end = match read {
                 Ok(0) => Some(End::Regular),
                 Ok(bytes) => {
                     self.session.shared.meter.received(bytes);
+                    is_flood = bytes >= READ_BYTES / 2;
                     self.process(&mut input, &mut produced, &mut reply, stream)
                         .await
                 }
@@ -195,12 +286,18 @@ impl Connection {
                 return End::Io(error);
             }
             self.session.shared.meter.sent(stream.take_sent());
-            pending = if input.is_empty() {
+            if input.is_empty() {
                 self.parser.rest();
-                BytesMut::new()
-            } else {
-                std::mem::take(&mut input)
-            };
+            }
+            if !pending.keep(&mut input, self.executed > executed, pause) {
+                let mut reply = Reply {
+                    protocol: self.protocol,
+                    ..Reply::default()
+                };
+                reply.error("ERR the commands of other clients take all the room");
+                let _ = stream.write(&mut reply.bytes).await;
+                return End::NoRoom;
+            }
             Buffers {
                 input,
                 output: reply.bytes,
@@ -209,6 +306,10 @@ impl Connection {
             .give_back();
             if self.must_end() {
                 return self.last_words(stream).await;
+            }
+            if is_flood {
+                // The others of this thread get their turn.
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -277,6 +378,7 @@ impl Connection {
         &mut self,
         stream: &mut Stream,
         spins: bool,
+        late: Option<tokio::time::Instant>,
     ) -> std::io::Result<Waited> {
         if !self.session.adds.is_empty() {
             match self.wait_with_adds(stream).await? {
@@ -304,11 +406,13 @@ impl Connection {
                     biased;
                     ready = stream.readable() => return ready.map(|()| Waited::Readable),
                     () = session.entry.ordered(orders) => return Ok(Waited::Ordered),
+                    () = until(late) => return Err(too_late()),
                 },
                 Some(watched) => {
                     tokio::select! {
                         ready = stream.readable() => return ready.map(|()| Waited::Readable),
                         () = session.entry.ordered(orders) => return Ok(Waited::Ordered),
+                        () = until(late) => return Err(too_late()),
                         line = watched.recv() => match line {
                             Some(line) => lines.push(line),
                             None => return Ok(Waited::Ordered),
@@ -358,6 +462,7 @@ impl Connection {
             let end = match frame {
                 Ok(Frame::Command { end }) => end,
                 Ok(Frame::Incomplete) => {
+                    start = self.parser.start();
                     break produced
                         .finish(&mut self.session, input, reply, stream)
                         .await
@@ -416,18 +521,30 @@ impl Connection {
             if self.must_end() {
                 break Some(End::Regular);
             }
-            if reply.bytes.len() >= WRITE_BYTES
-                && let Err(error) = stream.write(&mut reply.bytes).await
-            {
-                break Some(End::Io(error));
+            if reply.bytes.len() >= WRITE_BYTES {
+                if let Err(error) = stream.write(&mut reply.bytes).await {
+                    break Some(End::Io(error));
+                }
+                // A short command may have a long reply, and many of them come
+                // at once.
+                tokio::task::yield_now().await;
             }
         };
+        self.executed += executed;
+        if executed > 0 && self.session.is_logged_in {
+            self.newcomer.has_asked();
+        }
         input.advance(start.min(input.len()));
         self.parser.rebase(start);
         Statistics::add(&self.session.shared.statistics.commands, executed);
         self.session.entry.touch();
         end
     }
+}
+
+fn too_late() -> std::io::Error {
+    let text = "the rest of a command has not come in time";
+    std::io::Error::new(std::io::ErrorKind::TimedOut, text)
 }
 
 /// The orders that end a connection: while the server stops, those without

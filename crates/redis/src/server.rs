@@ -8,7 +8,7 @@ use crate::registry::{Registry, order};
 use crate::statistics::Statistics;
 use crate::stream::Stream;
 use crate::streams::Streams;
-use barnabas_engine::{Cluster, Producer, Properties, Proxy};
+use barnabas_engine::{Cluster, Newcomer, Newcomers, Producer, Properties, Proxy, Room};
 use barnabas_metrics::{Connected, Meter};
 use parking_lot::RwLock;
 use rustls_pki_types::pem::PemObject as _;
@@ -33,6 +33,8 @@ const STREAMS_LIMIT: Duration = Duration::from_secs(1);
 const STREAMS_PAUSE: Duration = Duration::from_millis(20);
 /// How long running commands get after that.
 const COMMANDS_LIMIT: Duration = Duration::from_millis(500);
+/// Connections above their bound that have been sent away and are still there.
+const LEAVING: u64 = 64;
 /// How long a TLS handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -47,6 +49,9 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) statistics: Statistics,
     pub(crate) meter: Arc<Meter>,
+    /// What input takes of which nothing can be executed yet.
+    pub(crate) input: Arc<Room>,
+    newcomers: Arc<Newcomers>,
     pub(crate) started: Instant,
     /// The first listener's port, for INFO.
     pub(crate) port: u16,
@@ -141,6 +146,8 @@ impl Server {
             registry: Registry::default(),
             statistics: Statistics::default(),
             meter: meter::meter(),
+            input: Arc::new(Room::new(config.max_input_bytes)),
+            newcomers: Arc::default(),
             started: Instant::now(),
             port: addresses.first().map_or(0, SocketAddr::port),
             connection_closed: Notify::new(),
@@ -319,7 +326,7 @@ fn is_final(error: &std::io::Error) -> bool {
 async fn accept(
     listener: tokio::net::TcpListener,
     shared: Arc<Shared>,
-    inboxes: Vec<mpsc::UnboundedSender<(TcpAccepted, String)>>,
+    inboxes: Vec<mpsc::UnboundedSender<Arrived>>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut threads = inboxes.iter().cycle();
@@ -344,7 +351,11 @@ async fn accept(
             }
         };
         let limit = shared.config.max_connections as u64;
-        if Statistics::get(&shared.statistics.connections) >= limit {
+        let connections = Statistics::get(&shared.statistics.connections);
+        // Who is sent away is there for a moment more.
+        let is_full = connections >= limit + LEAVING
+            || connections >= limit && !shared.newcomers.send_one_away();
+        if is_full {
             shared.meter.failed(Failure::Full as usize);
             let _ = socket.try_write(b"-ERR max number of clients reached\r\n");
             continue;
@@ -359,9 +370,10 @@ async fn accept(
                 continue;
             }
         };
+        let (peer, newcomer) = (peer.to_string(), shared.newcomers.enter());
         let sent = threads
             .next()
-            .is_some_and(|thread| thread.send((socket, peer.to_string())).is_ok());
+            .is_some_and(|thread| thread.send((socket, peer, newcomer)).is_ok());
         if !sent {
             release_place(&shared);
         }
@@ -375,6 +387,8 @@ fn release_place(shared: &Shared) {
 
 /// A socket between two runtimes.
 type TcpAccepted = std::net::TcpStream;
+/// And who is behind it.
+type Arrived = (TcpAccepted, String, Newcomer);
 
 /// No delay, and keep-alive probes so that names of vanished hosts come back
 /// within a minute.
@@ -396,7 +410,7 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(mut self, mut sockets: mpsc::UnboundedReceiver<(TcpAccepted, String)>) {
+    async fn run(mut self, mut sockets: mpsc::UnboundedReceiver<Arrived>) {
         let tasks = tokio::task::LocalSet::new();
         tasks
             .run_until(async {
@@ -404,7 +418,7 @@ impl Worker {
                     // Without a listener there are no more sockets, but the
                     // connections still have their last words to say.
                     tokio::select! {
-                        Some((socket, peer)) = sockets.recv() => self.begin(socket, peer),
+                        Some(arrived) = sockets.recv() => self.begin(arrived),
                         _ = self.running.changed() => return,
                     }
                 }
@@ -413,7 +427,7 @@ impl Worker {
         // Leaving the set drops every task that is still there.
     }
 
-    fn begin(&self, socket: TcpAccepted, peer: String) {
+    fn begin(&self, (socket, peer, newcomer): Arrived) {
         let shared = Arc::clone(&self.shared);
         let tls = self.tls.as_ref().map(|tls| Arc::clone(&tls.read()));
         let tls = tls.map(TlsAcceptor::from);
@@ -429,11 +443,17 @@ impl Worker {
                     return;
                 }
             };
+            let ahead = place.shared.input.keep_nothing();
+            let limit = place.shared.config.client_timeout;
             let stream = match tls {
-                None => Stream::plain(socket),
+                None => Stream::plain(socket, ahead, limit),
                 Some(tls) => {
-                    match tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(socket)).await {
-                        Ok(Ok(stream)) => Stream::tls(stream),
+                    let shaken = tokio::select! {
+                        shaken = tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(socket)) => shaken,
+                        () = newcomer.sent_away() => return,
+                    };
+                    match shaken {
+                        Ok(Ok(stream)) => Stream::tls(stream, ahead, limit),
                         Ok(Err(error)) => {
                             place.shared.meter.failed(Failure::Tls as usize);
                             tracing::info!(component = "server", "{peer}: TLS: {error}");
@@ -446,7 +466,7 @@ impl Worker {
                     }
                 }
             };
-            connection::serve(place, stream, peer).await;
+            connection::serve(place, stream, peer, &newcomer).await;
         });
     }
 }

@@ -1,6 +1,6 @@
 //! The two kinds of sockets: plain and TLS.
 
-use barnabas_engine::Deliveries;
+use barnabas_engine::{Deliveries, Kept};
 use bytes::BytesMut;
 use std::future::poll_fn;
 use std::io;
@@ -13,9 +13,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// A reply that cannot be written for this long ends the connection.
-const WRITE_LIMIT: Duration = Duration::from_secs(60);
-
 /// Input that is read ahead while a command waits, so that the end behind it
 /// is seen.
 const AHEAD_BYTES: usize = 16 << 20;
@@ -26,6 +23,9 @@ const AHEAD_STEP: usize = 16 << 10;
 pub(crate) struct Stream {
     transport: Transport,
     ahead: BytesMut,
+    /// What that takes of the room for all.
+    kept: Kept,
+    /// A reply that cannot be written for so long ends the connection.
     write_limit: Duration,
     /// The messages in replies that have not been written yet. They are
     /// somebody else's if the connection ends before.
@@ -40,21 +40,23 @@ enum Transport {
 }
 
 impl Stream {
-    pub(crate) fn plain(socket: TcpStream) -> Self {
+    pub(crate) fn plain(socket: TcpStream, kept: Kept, write_limit: Duration) -> Self {
         Self {
             transport: Transport::Plain(socket),
             ahead: BytesMut::new(),
-            write_limit: WRITE_LIMIT,
+            kept,
+            write_limit,
             unwritten: Vec::new(),
             sent: 0,
         }
     }
 
-    pub(crate) fn tls(stream: TlsStream<TcpStream>) -> Self {
+    pub(crate) fn tls(stream: TlsStream<TcpStream>, kept: Kept, write_limit: Duration) -> Self {
         Self {
             transport: Transport::Tls(Box::new(stream)),
             ahead: BytesMut::new(),
-            write_limit: WRITE_LIMIT,
+            kept,
+            write_limit,
             unwritten: Vec::new(),
             sent: 0,
         }
@@ -100,6 +102,8 @@ impl Stream {
             buffer.extend_from_slice(&ahead);
             return Ok(ahead.len());
         }
+        // What was read ahead has been executed.
+        self.kept.hold(0);
         match &mut self.transport {
             Transport::Plain(socket) => socket.read_buf(buffer).await,
             Transport::Tls(stream) => stream.read_buf(buffer).await,
@@ -192,7 +196,9 @@ impl Stream {
     /// Who waits for nothing but the end holds no buffer for it.
     fn poll_to_the_end(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         let mut step = [MaybeUninit::uninit(); AHEAD_STEP];
-        while self.ahead.len() < AHEAD_BYTES {
+        while self.ahead.len() < AHEAD_BYTES
+            && self.kept.hold((self.ahead.len() + AHEAD_STEP) as u64)
+        {
             let mut read = ReadBuf::uninit(&mut step);
             let result = match &mut self.transport {
                 Transport::Plain(socket) => Pin::new(socket).poll_read(context, &mut read),
@@ -245,8 +251,10 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap())
             .await
             .unwrap();
-        let mut stream = Stream::plain(listener.accept().await.unwrap().0);
-        stream.write_limit = Duration::from_millis(100);
+        let room = std::sync::Arc::new(barnabas_engine::Room::new(0));
+        let socket = listener.accept().await.unwrap().0;
+        let limit = Duration::from_millis(100);
+        let mut stream = Stream::plain(socket, room.keep_nothing(), limit);
         let numbers: Vec<u8> = (0..4_000_000_u32).flat_map(u32::to_be_bytes).collect();
         let mut bytes = numbers.clone();
         let error = stream.write(&mut bytes).await.unwrap_err();

@@ -1,5 +1,6 @@
 //! HTTP and gRPC as both kinds of configuration start and stop them.
 
+use crate::config::Limits;
 use crate::gateway;
 use crate::metrics::Counted;
 use anyhow::{Context as _, Result};
@@ -26,8 +27,8 @@ pub(crate) struct Bound {
     pub(crate) access: Arc<Access>,
     pub(crate) cors_origins: Vec<String>,
     pub(crate) idempotency: IdempotencyOptions,
-    /// Bytes of bodies over HTTP, if not the default.
-    pub(crate) max_bodies_bytes: Option<u64>,
+    pub(crate) http_limits: Limits,
+    pub(crate) grpc_limits: Limits,
     pub(crate) tracing: Tracing,
 }
 
@@ -99,13 +100,16 @@ impl FrontEnds {
             let meter = barnabas_http::meter();
             meters.push(Arc::clone(&meter));
             let defaults = barnabas_http::Options::default();
+            let limits = bound.http_limits;
             let options = barnabas_http::Options {
                 meter,
                 tls: bound.http_tls,
                 access: Arc::clone(&bound.access),
                 cors_origins: bound.cors_origins,
                 idempotency: bound.idempotency,
-                max_bodies_bytes: bound.max_bodies_bytes.unwrap_or(defaults.max_bodies_bytes),
+                max_bodies_bytes: limits.max_bytes.unwrap_or(defaults.max_bodies_bytes),
+                max_connections: limits.max_connections.unwrap_or(defaults.max_connections),
+                client_timeout: limits.client_timeout.unwrap_or(defaults.client_timeout),
                 tracing: bound.tracing.clone(),
                 ..defaults
             };
@@ -121,12 +125,18 @@ impl FrontEnds {
             meters.push(Arc::clone(&grpc_meter));
         }
         for listener in bound.grpc {
+            let defaults = barnabas_grpc::Options::default();
+            let limits = bound.grpc_limits;
             let options = barnabas_grpc::Options {
+                max_connections: limits.max_connections.unwrap_or(defaults.max_connections),
+                max_requests: limits.max_requests.unwrap_or(defaults.max_requests),
+                max_messages_bytes: limits.max_bytes.unwrap_or(defaults.max_messages_bytes),
+                client_timeout: limits.client_timeout.unwrap_or(defaults.client_timeout),
                 meter: Arc::clone(&grpc_meter),
                 tls: bound.grpc_tls.clone(),
                 access: Arc::clone(&bound.access),
                 tracing: bound.tracing.clone(),
-                ..barnabas_grpc::Options::default()
+                ..defaults
             };
             grpc.push(barnabas_grpc::Server::start(
                 listener,

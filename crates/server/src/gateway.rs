@@ -117,7 +117,8 @@ async fn run(
     bound.access = resolved.tokens.access();
     let access = Arc::clone(&bound.access);
     bound.idempotency = resolved.http.idempotency;
-    bound.max_bodies_bytes = resolved.http.max_bodies_bytes;
+    bound.http_limits = resolved.http.limits;
+    bound.grpc_limits = resolved.grpc.limits;
     bound.cors_origins = resolved.http.cors_origins;
     let is_sent = resolved.telemetry.sends_metrics();
     let mut telemetry = Telemetry::start(resolved.telemetry)?;

@@ -12,6 +12,7 @@ mod collector;
 mod command_line;
 mod descriptors;
 mod dev;
+mod hostile;
 mod journal;
 mod kafboy;
 mod kafboy_journal;

@@ -14,7 +14,7 @@
 //! `records` and `groups` are questions to the cluster, asked through `client`; `shared` has the
 //! common clusters. `timing` has bounds on time. `gateway` is the process under test and `captured` its output. Below both:
 //! `process` (children that cannot be left behind), `procfs`, `ports`, `run_folder`, `paths`,
-//! `error`; beside them `tools` installs programs.
+//! `error`; beside them `tools` installs programs, and `hostile` has clients that attack a gateway.
 
 #![cfg_attr(
     test,
@@ -30,6 +30,7 @@ mod error;
 mod fetch;
 mod gateway;
 mod groups;
+pub mod hostile;
 mod network;
 mod node;
 mod paths;

@@ -1,11 +1,13 @@
 //! The project's chores, the same for a person, for CI and in the docs:
 //! `cargo xtask test`, `cargo xtask ci`, `cargo xtask bench [name]`,
-//! `cargo xtask torture [scenario]`.
+//! `cargo xtask torture [scenario]`, `cargo xtask hostile [attack]`.
 
 #[cfg(feature = "bench")]
 mod bench;
 mod ci;
 mod fuzz;
+#[cfg(feature = "torture")]
+mod hostile;
 mod node;
 mod packages;
 mod run;
@@ -25,6 +27,9 @@ usage: cargo xtask <chore>
   torture [SCENARIO …|all] [--seconds N]
                        faults under load, and what clients were told compared with
                        what is in Kafka (--write-docs: write docs/torture.md)
+  hostile [ATTACK …|all] [--seconds N] [--built]
+                       well-behaved clients beside hostile ones; --built: the debug build
+                       that is there (--write-docs: write docs/hostile.md)
   fuzz [TARGET] [--seconds N] [--merge]
                        looks for inputs with which a fuzz target fails; --merge keeps
                        those that reach more (docs/fuzzing.md)
@@ -46,6 +51,7 @@ fn main() -> Result<()> {
         "ci" => ci::run(),
         "bench" => bench(&rest),
         "torture" => torture(&rest),
+        "hostile" => hostile(&rest),
         "fuzz" => fuzz::run(&rest),
         "node-build" => node::build(&rest),
         "node-pack" => node::pack(&rest),
@@ -79,13 +85,28 @@ fn torture(arguments: &[String]) -> Result<()> {
     torture::run(arguments)
 }
 
-/// Runs itself again with what faults and clients need.
+#[cfg(feature = "torture")]
+fn hostile(arguments: &[String]) -> Result<()> {
+    hostile::run(arguments)
+}
+
 #[cfg(not(feature = "torture"))]
 fn torture(arguments: &[String]) -> Result<()> {
+    with_clients("torture", arguments)
+}
+
+#[cfg(not(feature = "torture"))]
+fn hostile(arguments: &[String]) -> Result<()> {
+    with_clients("hostile", arguments)
+}
+
+/// Runs itself again with what faults, attacks and clients need.
+#[cfg(not(feature = "torture"))]
+fn with_clients(chore: &str, arguments: &[String]) -> Result<()> {
     let mut command = run::cargo();
     command
         .args(["run", "--quiet", "--package", "xtask"])
-        .args(["--features", "torture", "--", "torture"])
+        .args(["--features", "torture", "--", chore])
         .args(arguments);
     run::checked(&mut command)
 }

@@ -26,13 +26,13 @@ pub use routes::InvalidRoute;
 pub use state::{Kafboy, KafboyLevels, KafboyOptions};
 pub use valve::ValveOptions;
 
-use crate::body::{self, ReadError};
+use crate::body::{self, Pace, ReadError};
 use crate::meter::Asked as Counted;
 use crate::parameters::Parameters;
 use crate::reply::{self as replies, Reply};
-use crate::room::Taken;
 use crate::sender::Sender;
 use crate::trace;
+use barnabas_engine::Taken;
 use bytes::Bytes;
 use call::Call;
 use hook::Asked;
@@ -125,7 +125,7 @@ async fn post(call: &Call<'_>, body: Incoming, found: Found<'_>) -> Result<Reply
 async fn read(state: &State, mut body: Incoming) -> Result<(Bytes, Taken<'_>), Refusal> {
     let mut taken = state.bodies.nothing();
     let limit = state.options.max_body_bytes;
-    let read = body::read_within(&mut body, limit, |bytes| taken.grow(bytes));
+    let read = body::read_within(&mut body, limit, Pace::default(), |bytes| taken.grow(bytes));
     match read.await {
         Ok(body) => Ok((body, taken)),
         Err(ReadError::TooLarge) => Err(Refusal::too_large()),

@@ -6,8 +6,7 @@ use super::reply::Refusal;
 use super::routes::{InvalidRoute, Routes};
 use super::valve::{Valve, ValveOptions};
 use crate::meter::kafboy_meter;
-use crate::room::Bodies;
-use barnabas_engine::{Outbox, PerTopic};
+use barnabas_engine::{Outbox, PerTopic, Room};
 use barnabas_metrics::Meter;
 use parking_lot::RwLock;
 use std::sync::Arc;
@@ -85,7 +84,7 @@ pub(super) struct State {
     pub(super) routes: Routes,
     changeable: RwLock<Arc<Changeable>>,
     pub(super) valve: Option<Valve>,
-    pub(super) bodies: Arc<Bodies>,
+    pub(super) bodies: Arc<Room>,
     pub(super) drain: Drain,
     /// Of its port.
     pub(super) meter: Arc<Meter>,
@@ -128,7 +127,7 @@ impl Kafboy {
             changeable: RwLock::new(changeable),
             meter,
             valve: options.valve.map(Valve::new),
-            bodies: Arc::new(Bodies::new(options.max_bodies_bytes)),
+            bodies: Arc::new(Room::new(options.max_bodies_bytes)),
             drain: Drain::new(),
             outbox,
             options,

@@ -12,7 +12,7 @@ use super::reply::{self as replies, Failure, Failures, ReplyShape};
 use super::request::{ParseError, parse};
 use super::rules::Rules;
 use super::state::State;
-use crate::body::{self, ReadError};
+use crate::body::{self, Pace, ReadError};
 use crate::parameters::Parameters;
 use crate::reply::{self, Reply};
 use crate::sender::{self, Sender, token};
@@ -86,7 +86,10 @@ async fn receive(
     let asked = asked(state, &rules, head.uri.query())?;
     let mut held = state.admission.hold();
     let limit = state.options.max_body_bytes;
-    let read = body::read_within(&mut incoming, limit, |bytes| held.grow(bytes)).await;
+    let read = body::read_within(&mut incoming, limit, Pace::default(), |bytes| {
+        held.grow(bytes)
+    })
+    .await;
     let body = match read {
         Ok(body) => body,
         Err(ReadError::TooLarge) => return Err(too_large()),

@@ -60,6 +60,8 @@ pub(crate) struct Parser {
     missing: usize,
     bytes: usize,
     is_inside: bool,
+    /// Where the frame begins that was looked for last.
+    start: usize,
 }
 
 impl Parser {
@@ -99,6 +101,12 @@ impl Parser {
         }
     }
 
+    /// Where the frame begins that [`next`](Self::next) has looked for: behind
+    /// empty lines, of which nothing has to be kept.
+    pub(crate) fn start(&self) -> usize {
+        self.start
+    }
+
     /// The first `count` bytes of the buffer are gone.
     pub(crate) fn rebase(&mut self, count: usize) {
         if self.is_inside {
@@ -118,14 +126,14 @@ impl Parser {
         start: usize,
         limits: Limits,
     ) -> Result<Frame, ParseError> {
-        let mut start = start;
+        self.start = start;
         loop {
             if !self.is_inside {
-                match self.begin(buffer, start, limits)? {
+                match self.begin(buffer, self.start, limits)? {
                     Begin::Array => {}
                     Begin::Command { end } => return Ok(Frame::Command { end }),
                     Begin::Nothing { end } => {
-                        start = end;
+                        self.start = end;
                         continue;
                     }
                     Begin::Incomplete => return Ok(Frame::Incomplete),
@@ -400,6 +408,25 @@ mod tests {
                     .collect()
             })
             .collect()
+    }
+
+    #[test]
+    fn nothing_is_kept_of_empty_lines() {
+        let mut parser = Parser::default();
+        for (input, kept) in [
+            (&b"\r\n\n*0\r\n"[..], &b""[..]),
+            (b"\r\n\r\nPI", b"PI"),
+            (b"*0\r\n*-1\r\n*1\r\n$4\r\nPI", b"*1\r\n$4\r\nPI"),
+        ] {
+            assert_eq!(parser.next(input, 0, LIMITS), Ok(Frame::Incomplete));
+            assert_eq!(input.get(parser.start()..), Some(kept));
+        }
+        // It goes on where it stopped once the rest is at the front.
+        parser.rebase(9);
+        let rest = b"*1\r\n$4\r\nPING\r\n";
+        let end = rest.len();
+        assert_eq!(parser.next(rest, 0, LIMITS), Ok(Frame::Command { end }));
+        assert_eq!(arguments(&parser, rest), [b"PING"]);
     }
 
     #[test]

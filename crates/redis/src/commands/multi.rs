@@ -6,6 +6,7 @@ use super::table::{Command, Definition};
 use super::{Arguments, Context, Flow, settle};
 use crate::registry::order;
 use crate::session::Session;
+use barnabas_engine::Kept;
 
 /// Commands that may wait for EXEC.
 const COMMANDS: usize = 10_000;
@@ -15,10 +16,10 @@ const BYTES: usize = 64 << 20;
 const WRITE_BYTES: usize = 64 << 10;
 
 /// Commands that wait for EXEC.
-#[derive(Default)]
 pub(crate) struct Transaction {
     commands: Vec<(&'static Definition, Vec<Vec<u8>>)>,
     bytes: usize,
+    kept: Kept,
     /// A command was refused, so that EXEC is going to be.
     is_spoiled: bool,
 }
@@ -29,7 +30,12 @@ pub(super) fn begin(context: &mut Context<'_>) {
         context.reply.error("ERR MULTI calls can not be nested");
         return;
     }
-    context.session.transaction = Some(Transaction::default());
+    context.session.transaction = Some(Transaction {
+        commands: Vec::new(),
+        bytes: 0,
+        kept: context.session.shared.input.keep_nothing(),
+        is_spoiled: false,
+    });
     context.session.entry.about.lock().queued = Some(0);
     context.reply.simple("OK");
 }
@@ -71,7 +77,10 @@ pub(super) fn queue(
             .reply
             .error("ERR Command not allowed inside a transaction");
         transaction.spoil();
-    } else if transaction.commands.len() >= COMMANDS || transaction.bytes + cost > BYTES {
+    } else if transaction.commands.len() >= COMMANDS
+        || transaction.bytes + cost > BYTES
+        || !transaction.kept.hold((transaction.bytes + cost) as u64)
+    {
         context.reply.error("ERR Transaction is too large");
         transaction.spoil();
     } else {

@@ -53,6 +53,28 @@ pub(crate) struct Log {
     pub(crate) level: String,
 }
 
+/// What bounds the clients of a front end, where it is not the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) max_connections: Option<usize>,
+    pub(crate) max_requests: Option<usize>,
+    /// Of bodies, or of messages in part.
+    pub(crate) max_bytes: Option<u64>,
+    pub(crate) client_timeout: Option<Duration>,
+}
+
+impl Limits {
+    fn of(document: &Document, section: &str, bytes: &str) -> Self {
+        let key = |key: &str| format!("{section}.{key}");
+        Self {
+            max_connections: document.number(&key("max_connections")),
+            max_requests: document.number(&key("max_requests")),
+            max_bytes: document.number(&key(bytes)).map(|most| most as u64),
+            client_timeout: document.duration(&key("client_timeout")),
+        }
+    }
+}
+
 /// The HTTP front end.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Http {
@@ -61,7 +83,7 @@ pub(crate) struct Http {
     pub(crate) cors_origins: Vec<String>,
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) idempotency: IdempotencyOptions,
-    pub(crate) max_bodies_bytes: Option<u64>,
+    pub(crate) limits: Limits,
 }
 
 /// The gRPC front end.
@@ -69,6 +91,7 @@ pub(crate) struct Http {
 pub(crate) struct Grpc {
     pub(crate) listen: Vec<String>,
     pub(crate) tls: Option<TlsFiles>,
+    pub(crate) limits: Limits,
 }
 
 /// What the program runs on.
@@ -238,13 +261,12 @@ fn resolve(
         cors_origins: list(document, "http.cors_origins"),
         tls: tls(document, "http", problems),
         idempotency: idempotency(document),
-        max_bodies_bytes: document
-            .number("http.max_bodies_bytes")
-            .map(|most| most as u64),
+        limits: Limits::of(document, "http", "max_bodies_bytes"),
     };
     resolved.grpc = Grpc {
         listen: list(document, "grpc.listen"),
         tls: tls(document, "grpc", problems),
+        limits: Limits::of(document, "grpc", "max_messages_bytes"),
     };
     if resolved.redis_listen.is_empty() && resolved.is_redis_only() {
         problems.push("redis.listen, http.listen, grpc.listen: nothing is listened on".into());
@@ -317,6 +339,12 @@ fn redis(document: &Document, problems: &mut Vec<String>) -> RedisConfig {
     }
     if let Some(limit) = document.number("redis.max_connections") {
         config.max_connections = limit;
+    }
+    if let Some(most) = document.number("redis.max_input_bytes") {
+        config.max_input_bytes = most as u64;
+    }
+    if let Some(limit) = document.duration("redis.client_timeout") {
+        config.client_timeout = limit;
     }
     config.password = document
         .text("redis.password")

@@ -18,6 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use faults::{SCENARIOS, Scenario};
 use ledger::Findings;
 use report::Report;
+pub(crate) use report::machine;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use workload::Workload;
@@ -141,7 +142,7 @@ impl Stage<'_> {
 }
 
 /// The gateway under test: the debug build, or what `GATEWAY_BINARY` names.
-fn gateway() -> Result<PathBuf> {
+pub(crate) fn gateway() -> Result<PathBuf> {
     if let Some(binary) = std::env::var_os("GATEWAY_BINARY") {
         return Ok(binary.into());
     }

@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
+/// What is under test, unless `GATEWAY_BINARY` names it.
+const BUILD: &str = "debug build";
 /// In front of the results in the docs: what is done and checked.
 const PAGE: &str = include_str!("page.md");
 
@@ -125,7 +127,7 @@ impl Report {
         });
         let document = json!({
             "command": self.command(),
-            "machine": machine(),
+            "machine": machine(BUILD),
             "scenarios": rows.collect::<Vec<_>>(),
         });
         let folder = run::root().join("target/torture");
@@ -145,7 +147,7 @@ impl Report {
             page,
             "\n## Results\n\n`{}`; {}.\n\n{}",
             self.command(),
-            machine(),
+            machine(BUILD),
             self.table()
         );
         let path = run::root().join("docs/torture.md");
@@ -169,13 +171,13 @@ impl Report {
     }
 }
 
-/// The machine in a few words.
-fn machine() -> String {
+/// The machine in a few words, and what is measured on it.
+pub(crate) fn machine(build: &str) -> String {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let kernel = Command::new("uname")
         .arg("-sr")
         .output()
         .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
         .unwrap_or_default();
-    format!("{cores} cores, {kernel}, debug build, Apache Kafka 4.1")
+    format!("{cores} cores, {kernel}, {build}, Apache Kafka 4.1")
 }

@@ -48,6 +48,9 @@ impl<'a, 'b> Lines<'a, 'b> {
         if self.line.is_empty() {
             self.give_back();
         }
+        if let Some(pieces) = &mut self.pieces {
+            pieces.restart();
+        }
         loop {
             if let Some(end) = memchr::memchr(b'\n', &self.piece) {
                 let part = self.piece.split_to(end);
