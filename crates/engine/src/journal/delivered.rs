@@ -192,7 +192,9 @@ impl Delivered {
         ranges
     }
 
-    fn encode(&self, ranges: &[Range<u64>]) -> Vec<u8> {
+    fn encode(&self) -> Vec<u8> {
+        let mut ranges = self.ranges();
+        ranges.truncate(MOST_RANGES);
         let mut bytes = Vec::with_capacity(32 + ranges.len() * 16);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
@@ -241,18 +243,14 @@ impl Delivered {
         Self::decode(&bytes).map(Some).ok_or_else(damaged)
     }
 
-    /// Replaces the file of a directory; once this returns it is on disk. False:
-    /// there are more ranges than it remembers.
-    pub(super) fn store(&self, directory: &Path) -> io::Result<bool> {
+    /// Replaces the file of a directory; once this returns it is on disk.
+    pub(super) fn store(&self, directory: &Path) -> io::Result<()> {
         let temporary = directory.join("checkpoint.new");
         let mut file = File::create(&temporary)?;
-        let ranges = self.ranges();
-        let remembered = ranges.get(..MOST_RANGES).unwrap_or(&ranges);
-        file.write_all(&self.encode(remembered))?;
+        file.write_all(&self.encode())?;
         file.sync_all()?;
         std::fs::rename(&temporary, directory.join(FILE))?;
-        sync_directory(directory)?;
-        Ok(remembered.len() == ranges.len())
+        sync_directory(directory)
     }
 }
 
@@ -288,7 +286,7 @@ mod tests {
             prop_assert_eq!(delivered.end(), end.max(start));
             let missing = (100..300).filter(|sequence| !set.contains(sequence)).count();
             prop_assert_eq!(delivered.missing_of(100..300), missing as u64);
-            let read = Delivered::decode(&delivered.encode(&delivered.ranges())).unwrap();
+            let read = Delivered::decode(&delivered.encode()).unwrap();
             for sequence in 0..600 {
                 prop_assert_eq!(read.contains(sequence), set.contains(&sequence));
             }
@@ -298,7 +296,7 @@ mod tests {
         fn damage_is_seen(at in any::<prop::sample::Index>(), bit in 0..8) {
             let mut delivered = Delivered::new(70);
             delivered.insert(75);
-            let mut bytes = delivered.encode(&delivered.ranges());
+            let mut bytes = delivered.encode();
             let at = at.index(bytes.len());
             bytes[at] ^= 1_u8 << bit;
             prop_assert_eq!(Delivered::decode(&bytes), None);

@@ -10,7 +10,7 @@
 //! A record is sent at least once: again if the process ends after Kafka has
 //! it and before the checkpoint says so. Records keep their order.
 //!
-//! In reading order: `options`, `record` (bytes), `segment` (files, by `sectors`),
+//! In reading order: `options`, `record` (bytes), `segment` (files),
 //! `delivered` (the checkpoint), `recovery` (opening), `append` (group
 //! commit), `feed` and `reports` (to Kafka), `aside` (what Kafka refuses for good),
 //! `place` (who knows partitions), `inspect` (a look from outside), `durability`
@@ -27,7 +27,6 @@ mod place;
 mod record;
 mod recovery;
 mod reports;
-mod sectors;
 mod segment;
 
 use crate::cluster::Cluster;
@@ -492,7 +491,7 @@ impl Shared {
 
     /// The thread that writes checkpoints and removes what is delivered.
     fn keep(&self) {
-        let (mut stored, mut is_all_stored) = (None, false);
+        let mut stored = None;
         let mut log = Folded::default();
         let mut rate = 0.0;
         let (mut before, mut since) = (0, Instant::now());
@@ -515,12 +514,11 @@ impl Shared {
             let state = Some((delivered.prefix(), delivered.ahead()));
             if stored != state {
                 match delivered.store(&self.options.directory) {
-                    Ok(is_all) => (stored, is_all_stored) = (state, is_all),
+                    Ok(()) => stored = state,
                     Err(error) => log.error(|| format!("no checkpoint: {error}")),
                 }
             }
-            let is_noted = stored == state && is_all_stored;
-            if let Err(error) = self.remove_delivered(&delivered, is_noted) {
+            if let Err(error) = self.remove_delivered(delivered.prefix()) {
                 log.error(|| format!("a segment stays: {error}"));
             }
             let count = self.counters.delivered.load(Ordering::Relaxed);
@@ -536,24 +534,19 @@ impl Shared {
         }
     }
 
-    /// Removes segments of which everything is delivered. Behind one that waits
-    /// only if the checkpoint `is_noted`: it alone says then that what is gone is
-    /// not lost.
-    fn remove_delivered(&self, delivered: &Delivered, is_noted: bool) -> std::io::Result<()> {
-        let goes = |one: &Segment| {
-            let is_done = one.end <= delivered.prefix()
-                || is_noted
-                    && delivered.ahead() > 0
-                    && delivered.missing_of(one.base..one.end) == 0;
-            !one.is_active && is_done
-        };
+    fn remove_delivered(&self, prefix: u64) -> std::io::Result<()> {
         let mut has_removed = false;
         loop {
-            let gone = self.segments.lock().iter().find(|one| goes(one)).cloned();
-            let Some(gone) = gone else { break };
-            std::fs::remove_file(segment::path_of(&self.options.directory, gone.base))?;
-            self.segments.lock().retain(|one| one.base != gone.base);
-            self.used.fetch_sub(gone.length, Ordering::AcqRel);
+            let first = {
+                let segments = self.segments.lock();
+                let first = segments.front();
+                let goes = |one: &&Segment| !one.is_active && one.end <= prefix;
+                first.filter(goes).cloned()
+            };
+            let Some(first) = first else { break };
+            std::fs::remove_file(segment::path_of(&self.options.directory, first.base))?;
+            self.segments.lock().pop_front();
+            self.used.fetch_sub(first.length, Ordering::AcqRel);
             has_removed = true;
         }
         if has_removed {

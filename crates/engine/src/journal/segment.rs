@@ -7,7 +7,6 @@
 
 use super::record::{FRAME, Frame, HEADER, Header, decode, find_marker, frame_at, marker_of};
 use super::record::{Journaled, MOST_PAYLOAD};
-use super::sectors::read_up_to;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -74,6 +73,20 @@ pub(super) fn markers(file: &File) -> io::Result<(Option<u32>, Option<u32>)> {
     bytes.truncate(count);
     let header = Header::decode(&bytes).map(|header| header.marker);
     Ok((header, bytes.get(HEADER..).and_then(marker_of)))
+}
+
+/// As many bytes as there are.
+fn read_up_to(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
 }
 
 /// What a reader has come to.

@@ -6,6 +6,11 @@ use crate::batching::Batching;
 use rdkafka::bindings as sys;
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// librdkafka's bounds of `linger.ms` and `batch.num.messages`.
+const LONGEST_LINGER: Duration = Duration::from_secs(900);
+const MOST_MESSAGES: u32 = 1_000_000;
 
 unsafe extern "C" {
     /// Below 0, or below 1, is as the client has it.
@@ -53,12 +58,15 @@ impl NativeTopic {
             let version = told.batching.version();
             let own = told.batching.of(name);
             let linger_us = own.linger.map_or(-1, |linger| {
-                i64::try_from(linger.as_micros()).unwrap_or(i64::MAX)
+                let linger = linger.min(LONGEST_LINGER).as_micros();
+                i64::try_from(linger).unwrap_or(-1)
             });
             let messages = own.messages.map_or(0, |messages| {
-                i32::try_from(messages).unwrap_or(i32::MAX).max(1)
+                let messages = messages.clamp(1, MOST_MESSAGES);
+                i32::try_from(messages).unwrap_or(0)
             });
-            // SAFETY: the handle is from `rd_kafka_topic_new`; any numbers do.
+            // SAFETY: the handle is from `rd_kafka_topic_new`; the numbers are
+            // within librdkafka's bounds, so that adding a time does not overflow.
             unsafe {
                 rd_kafka_topic_set_batching(self.pointer.as_ptr(), linger_us, messages);
             }

@@ -7,6 +7,7 @@
 mod caller;
 mod delivery;
 mod drops;
+mod flushing;
 mod lookup;
 mod receivers;
 mod renewal;
@@ -26,6 +27,7 @@ use arc_swap::ArcSwap;
 use caller::Account;
 pub use caller::{Caller, CallerLimits, CallerReport, Sent};
 pub use drops::{DropReason, Drops};
+use flushing::{FlushState, Flushing, flush_while_wanted};
 use parking_lot::{Condvar, Mutex, RwLock};
 use receivers::Receivers;
 pub(crate) use receivers::{Alarm, HandedOver, Receiver, Report, Returned, Run, Tag};
@@ -188,12 +190,6 @@ struct Retired {
     is_counted: bool,
 }
 
-#[derive(Default)]
-struct FlushState {
-    wanted_by: usize,
-    is_ending: bool,
-}
-
 /// Opaque numbers of messages: even ones name an account's slot; of the odd
 /// ones half a ticket (`tickets`), half a receiver's tag (`receivers`).
 const fn opaque_of_slot(slot: usize) -> usize {
@@ -339,6 +335,11 @@ impl Producer {
         self.shared.client.load().give_up_messages();
     }
 
+    /// As long as the guard lives, nothing waits for linger.
+    pub(crate) fn flushing(&self) -> Flushing {
+        self.shared.flushing()
+    }
+
     /// Messages without a report.
     pub(crate) fn outstanding(&self) -> u64 {
         self.shared.counters.outstanding()
@@ -477,21 +478,6 @@ impl Shared {
         self.somebody_wants_room.store(true, Ordering::Release);
         notified
     }
-
-    /// While the guard lives, librdkafka sends without waiting for linger.
-    fn flushing(self: &Arc<Self>) -> Flushing {
-        self.flush.lock().wanted_by += 1;
-        self.flush_wanted.notify_one();
-        Flushing(Arc::clone(self))
-    }
-}
-
-struct Flushing(Arc<Shared>);
-
-impl Drop for Flushing {
-    fn drop(&mut self) {
-        self.0.flush.lock().wanted_by -= 1;
-    }
 }
 
 /// The producer's own threads; dropping ends them.
@@ -551,29 +537,6 @@ impl Drop for Threads {
             if handle.thread().id() != this {
                 let _ = handle.join();
             }
-        }
-    }
-}
-
-/// librdkafka ignores linger only while somebody is inside its blocking
-/// flush call, so a thread is, as long as anybody waits for deliveries.
-fn flush_while_wanted(shared: &Shared) {
-    loop {
-        {
-            let mut state = shared.flush.lock();
-            while state.wanted_by == 0 && !state.is_ending {
-                shared.flush_wanted.wait(&mut state);
-            }
-            if state.is_ending {
-                return;
-            }
-        }
-        let before = Instant::now();
-        shared.client.load().flush(Duration::from_millis(100));
-        // An empty queue makes the call return at once, although waiting
-        // records of unresolved topics may follow.
-        if before.elapsed() < Duration::from_millis(1) {
-            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

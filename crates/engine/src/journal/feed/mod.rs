@@ -8,15 +8,14 @@
 //! or invalid refuses the whole batch it is in; those records are sent again
 //! one by one, so that only the one that is meant is kept aside.
 
-mod refused;
 mod send;
 
 use super::place::{Placed, Placer};
 use super::record::Journaled;
 use super::recovery::Segment;
-use super::reports::{NOTHING, Reports, is_permanent};
+use super::reports::{NOTHING, Reports, is_of_a_batch, is_permanent};
 use super::segment::{self, Item, Reader};
-use super::{Folded, Shared};
+use super::{Folded, Refused, Shared, aside};
 use crate::cluster::ClusterConfig;
 use crate::error::{Error, ErrorCode, KafkaError};
 use crate::producer::{DeliverySink, Destination, Producer};
@@ -26,7 +25,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How far it reads ahead of a record that is not delivered.
 const WINDOW: u64 = 1_000_000;
@@ -84,9 +83,6 @@ pub(super) struct Feeder {
     /// The topic of the last record.
     destination: Option<(String, Arc<Destination>)>,
     retry: Duration,
-    /// When what Kafka refuses is to be kept aside once more: the disk has not
-    /// taken it.
-    aside_again: Option<Instant>,
     /// What was delivered at the last pause.
     delivered_before: u64,
     log: Folded,
@@ -120,7 +116,6 @@ impl Feeder {
             placer,
             destination: None,
             retry: RETRY,
-            aside_again: None,
             delivered_before: 0,
             log: Folded::default(),
         })
@@ -160,9 +155,18 @@ impl Feeder {
         let outstanding = reports.outstanding.load(Ordering::Acquire);
         let goal = outstanding * part / of;
         reports.awaited.store(goal, Ordering::SeqCst);
-        if reports.outstanding.load(Ordering::SeqCst) > goal {
+        let is_awaited = || reports.outstanding.load(Ordering::SeqCst) > goal;
+        // Nothing more comes that could fill a batch.
+        let mut leaving = (goal == 0).then(|| self.producer.flushing());
+        if is_awaited() {
             self.shared.feeder_sleeps(LOOK);
         }
+        if leaving.is_none() && is_awaited() {
+            // Of a topic whose batches may wait for long.
+            leaving = Some(self.producer.flushing());
+            self.shared.feeder_sleeps(LOOK);
+        }
+        drop(leaving);
         reports.awaited.store(NOTHING, Ordering::Release);
     }
 
@@ -171,20 +175,37 @@ impl Feeder {
         if std::mem::replace(&mut self.delivered_before, delivered) != delivered {
             self.retry = RETRY;
         }
-        let deadline = Instant::now() + self.retry;
+        let deadline = std::time::Instant::now() + self.retry;
         self.retry = (self.retry * 2).min(MOST_RETRY);
-        while let Some(left) = deadline.checked_duration_since(Instant::now())
+        while let Some(left) = deadline.checked_duration_since(std::time::Instant::now())
             && !self.shared.feeder_sleeps(left)
         {}
     }
 
     /// Does what the reports ask for.
     fn look_at_reports(&mut self) -> io::Result<()> {
-        let has_news = self.reports.has_news.swap(false, Ordering::AcqRel);
-        if !has_news && self.aside_again.is_none_or(|again| Instant::now() < again) {
+        if !self.reports.has_news.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        self.look_at_refused();
+        let mut refused = std::mem::take(&mut *self.reports.refused.lock());
+        refused.retain(|(sequence, error)| {
+            let is_meant = !is_of_a_batch(*error) || self.alone.contains(sequence);
+            if !is_meant {
+                self.alone.insert(*sequence);
+                self.reports.fail(false);
+            }
+            is_meant
+        });
+        if !refused.is_empty()
+            && let Err(error) = self.keep_aside(&refused)
+        {
+            // They are not done before they are kept.
+            self.reports.refused.lock().extend(refused);
+            self.reports.has_news.store(true, Ordering::Release);
+            self.log
+                .error(|| format!("what Kafka refuses cannot be kept: {error}"));
+            self.pause();
+        }
         if !self.reports.has_failed.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -443,8 +464,7 @@ impl Feeder {
     /// or when everything before them is done.
     fn lose(&mut self, sequences: Range<u64>) {
         let sequences = sequences.start.max(self.next)..sequences.end;
-        let missing = self.shared.delivered.lock().missing_of(sequences.clone());
-        if missing > MOST_MISSING {
+        if sequences.end.saturating_sub(sequences.start) > MOST_MISSING {
             self.gap = Some(sequences);
             return;
         }
@@ -457,9 +477,7 @@ impl Feeder {
         let missing = {
             let mut delivered = self.shared.delivered.lock();
             let missing = delivered.missing_of(sequences.clone());
-            if missing > 0 {
-                delivered.insert_all(sequences.clone());
-            }
+            delivered.insert_all(sequences.clone());
             missing
         };
         self.shared.tell_who_waits();
@@ -494,6 +512,71 @@ impl Feeder {
         }
         self.alone = self.alone.split_off(&prefix);
         self.next - prefix < WINDOW
+    }
+
+    /// Keeps records that Kafka has refused for good; they are done then.
+    fn keep_aside(&mut self, refused: &[(u64, KafkaError)]) -> io::Result<()> {
+        let mut frames = Vec::new();
+        let mut topics: Vec<(String, KafkaError)> = Vec::new();
+        for (sequence, error) in refused {
+            let place = sequence.checked_sub(self.first_place);
+            let offset = place.and_then(|place| self.places.get(usize::try_from(place).ok()?));
+            let (segment, mut reader) = match (segment_of(&self.shared, *sequence), offset) {
+                (Some(segment), Some(offset)) => {
+                    let reader = Reader::at(self.shared.marker, *sequence, *offset);
+                    (segment, reader)
+                }
+                // It was read before the last time that everything was sent
+                // again.
+                (Some(_), None) => match find(&self.shared, *sequence)? {
+                    Some(found) => found,
+                    None => continue,
+                },
+                (None, _) => continue,
+            };
+            let offset = reader.offset();
+            let item = reader.next(&segment.file, segment.length, segment.end)?;
+            if let Item::Record { record, .. } = item {
+                if let Some(listener) = self.shared.refused_listener.get() {
+                    listener(Refused {
+                        topic: record.topic,
+                        record: record.record,
+                        error: *error,
+                    });
+                }
+                if !topics.iter().any(|(topic, _)| topic == record.topic) {
+                    topics.push((record.topic.to_owned(), *error));
+                }
+            }
+            frames.extend_from_slice(reader.last_frame(offset));
+        }
+        let options = &self.shared.options;
+        aside::add(
+            &options.directory,
+            self.shared.marker,
+            &frames,
+            options.segment_bytes,
+        )?;
+        let count = refused.len() as u64;
+        self.shared
+            .counters
+            .refused
+            .fetch_add(count, Ordering::Relaxed);
+        for (sequence, _) in refused {
+            self.shared.is_delivered(*sequence);
+        }
+        let topics: Vec<String> = topics
+            .iter()
+            .take(5)
+            .map(|(topic, error)| format!("{topic}: {error}"))
+            .collect();
+        self.log.error(|| {
+            format!(
+                "{count} records are refused by Kafka and kept aside ({})",
+                topics.join("; ")
+            )
+        });
+        Ok(())
     }
 }
 

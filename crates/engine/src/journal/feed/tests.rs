@@ -1,9 +1,11 @@
 //! Errors that Kafka is made to answer with.
 
 use super::*;
+use crate::batching::{Batching, TopicBatching};
 use crate::cluster::Cluster;
 use crate::journal::delivered::Delivered;
-use crate::journal::{Journal, JournalOptions, JournalRecord, JournalStatistics, SyncMode};
+use crate::journal::{Journal, JournalOptions, JournalRecord};
+use crate::outbox::PerTopic;
 use crate::producer::Record;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::mocking::MockCluster;
@@ -13,10 +15,14 @@ use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use std::time::Instant;
 
 async fn write(journal: &Journal, range: Range<u32>) {
+    write_to(journal, "t", range).await;
+}
+
+async fn write_to(journal: &Journal, topic: &str, range: Range<u32>) {
     for number in range {
         let value = number.to_le_bytes();
         let record = JournalRecord {
-            topic: "t",
+            topic,
             record: Record {
                 key: None,
                 value: Some(&value),
@@ -56,30 +62,22 @@ fn read(servers: &str, count: usize) -> BTreeSet<u32> {
 
 /// A mock with the topic, and a journal that is fed to it.
 fn start_all(folder: &std::path::Path) -> (MockCluster<'static, Context>, Cluster, Journal) {
-    let mock = MockCluster::new(1).unwrap();
-    mock.create_topic("t", 1, 1).unwrap();
-    let (cluster, journal) = feed(&mock, JournalOptions::new(folder));
-    (mock, cluster, journal)
+    start_with(folder, ClusterConfig::default())
 }
 
-fn feed(mock: &MockCluster<'_, Context>, options: JournalOptions) -> (Cluster, Journal) {
-    let mut config = ClusterConfig::default();
+fn start_with(
+    folder: &std::path::Path,
+    mut config: ClusterConfig,
+) -> (MockCluster<'static, Context>, Cluster, Journal) {
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic("t", 1, 1).unwrap();
     config
         .common
         .set("bootstrap.servers", mock.bootstrap_servers());
     let cluster = Cluster::open(config).unwrap();
-    let journal = Journal::open(options).unwrap();
+    let journal = Journal::open(JournalOptions::new(folder)).unwrap();
     journal.feed(&cluster).unwrap();
-    (cluster, journal)
-}
-
-async fn eventually(what: &str, journal: &Journal, is_so: impl Fn(JournalStatistics) -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is_so(journal.statistics()) {
-        let statistics = journal.statistics();
-        assert!(Instant::now() < deadline, "{what}: {statistics:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    (mock, cluster, journal)
 }
 
 async fn drained(journal: &Journal) {
@@ -108,6 +106,28 @@ async fn failures_that_pass_lose_nothing() {
     assert_eq!(journal.statistics().delivered, 100);
     let found = read(&mock.bootstrap_servers(), 100);
     assert_eq!(found, (0..100).collect());
+}
+
+/// Whoever waits for everything that is on its way would wait for its batches.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_waits_for_no_linger() {
+    use RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN as UNKNOWN;
+    let folder = tempfile::tempdir().unwrap();
+    let patient = TopicBatching {
+        linger: Some(Duration::from_secs(600)),
+        messages: Some(1_000),
+    };
+    let config = ClusterConfig {
+        batching: Batching::new(PerTopic::default().with("t", patient)),
+        ..ClusterConfig::default()
+    };
+    let (mock, _cluster, journal) = start_with(folder.path(), config);
+    mock.create_topic("u", 1, 1).unwrap();
+    write_to(&journal, "t", 0..2).await;
+    mock.request_errors(RDKafkaApiKey::Produce, &[UNKNOWN]);
+    write_to(&journal, "u", 0..5).await;
+    drained(&journal).await;
+    assert_eq!(journal.statistics().delivered, 7);
 }
 
 /// What makes librdkafka's producer give up for ever (KIP-360): another
@@ -170,43 +190,4 @@ async fn very_many_missing_records_cost_no_memory() {
     let statistics = journal.statistics();
     assert_eq!((statistics.delivered, statistics.damaged), (40, FAR - 20));
     assert_eq!(read(&mock.bootstrap_servers(), 40), (0..40).collect());
-}
-
-/// One that cannot be kept aside, because the disk is full: the others go on,
-/// and their segments make room.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refused_record_that_the_disk_does_not_take_holds_up_nothing() {
-    use RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as TOO_LARGE;
-    let folder = tempfile::tempdir().unwrap();
-    let in_its_way = folder.path().join("refused");
-    std::fs::create_dir(&in_its_way).unwrap();
-    let options = || JournalOptions {
-        segment_bytes: 1_000,
-        sync: SyncMode::Os,
-        ..JournalOptions::new(folder.path())
-    };
-    let mock = MockCluster::new(1).unwrap();
-    mock.create_topic("t", 1, 1).unwrap();
-    // Of its batch, and then of itself.
-    mock.request_errors(RDKafkaApiKey::Produce, &[TOO_LARGE, TOO_LARGE]);
-    let (_cluster, journal) = feed(&mock, options());
-    let (tell, told) = std::sync::mpsc::channel();
-    journal.hear_refused(move |_| {
-        let _ = tell.send(());
-    });
-    write(&journal, 0..1).await;
-    let told = tokio::task::spawn_blocking(move || told.recv_timeout(Duration::from_secs(60)));
-    told.await.unwrap().unwrap();
-    write(&journal, 1..300).await;
-    eventually("the others", &journal, |now| now.delivered == 299).await;
-    // That of the refused one, and the last.
-    eventually("room", &journal, |now| now.segments <= 2).await;
-    assert_eq!(journal.undelivered(), 1);
-    journal.close();
-    // The next process does not miss them, and has room.
-    std::fs::remove_dir(&in_its_way).unwrap();
-    let (_cluster, journal) = feed(&mock, options());
-    drained(&journal).await;
-    let statistics = journal.statistics();
-    assert_eq!((statistics.delivered, statistics.damaged), (1, 0));
 }
