@@ -8,7 +8,7 @@
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 /// Those of a front end, by the order in which they have come.
@@ -17,8 +17,15 @@ pub struct Newcomers(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    waiting: BTreeMap<u64, Arc<Notify>>,
+    waiting: BTreeMap<u64, Arc<Told>>,
     last: u64,
+}
+
+/// Whether one has been told to go. Changes under the lock of all.
+#[derive(Debug, Default)]
+struct Told {
+    must_go: AtomicBool,
+    changed: Notify,
 }
 
 /// One of them. Dropping it is leaving.
@@ -27,7 +34,8 @@ pub struct Newcomer {
     all: Arc<Newcomers>,
     /// Its place in the list; 0 is none.
     number: AtomicU64,
-    told: Arc<Notify>,
+    asked: AtomicU64,
+    told: Arc<Told>,
 }
 
 impl Newcomers {
@@ -36,6 +44,7 @@ impl Newcomers {
         let newcomer = Newcomer {
             all: Arc::clone(self),
             number: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
             told: Arc::default(),
         };
         newcomer.rests();
@@ -45,20 +54,44 @@ impl Newcomers {
     /// Tells the one that has been there for longest to go; false if all have
     /// asked for something.
     pub fn send_one_away(&self) -> bool {
-        let first = self.0.lock().waiting.pop_first();
+        self.0.lock().send_one_away()
+    }
+}
+
+impl Known {
+    fn send_one_away(&mut self) -> bool {
+        let Some((_, told)) = self.waiting.pop_first() else {
+            return false;
+        };
+        told.must_go.store(true, Ordering::Relaxed);
         // A permit is kept for one that does not listen yet.
-        first.map(|(_, told)| told.notify_one()).is_some()
+        told.changed.notify_one();
+        true
     }
 }
 
 impl Newcomer {
-    /// It has asked for something, and stays. After the first time this is
-    /// next to nothing.
+    /// It asks for something, and stays; also if it has been told to go and has
+    /// not heard of it yet: another one goes instead. After the first time this
+    /// is next to nothing.
     pub fn has_asked(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         if self.number.load(Ordering::Relaxed) != 0 {
-            let mut known = self.all.0.lock();
-            let number = self.number.swap(0, Ordering::Relaxed);
-            known.waiting.remove(&number);
+            self.leave(true);
+        }
+    }
+
+    /// How often it has asked for something.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    fn leave(&self, stays: bool) {
+        let mut known = self.all.0.lock();
+        let number = self.number.swap(0, Ordering::Relaxed);
+        let was_told = known.waiting.remove(&number).is_none();
+        if stays && was_told && self.told.must_go.swap(false, Ordering::Relaxed) {
+            known.send_one_away();
         }
     }
 
@@ -75,13 +108,18 @@ impl Newcomer {
 
     /// Resolves when it has to go. May be cancelled.
     pub async fn sent_away(&self) {
-        self.told.notified().await;
+        loop {
+            self.told.changed.notified().await;
+            if self.told.must_go.load(Ordering::Relaxed) {
+                return;
+            }
+        }
     }
 }
 
 impl Drop for Newcomer {
     fn drop(&mut self) {
-        self.has_asked();
+        self.leave(false);
     }
 }
 
@@ -107,5 +145,19 @@ mod tests {
         let fourth = all.enter();
         assert!(all.send_one_away());
         fourth.sent_away().await;
+    }
+
+    #[tokio::test]
+    async fn who_asks_before_he_has_heard_of_it_stays() {
+        let all = Arc::new(Newcomers::default());
+        let (first, second) = (all.enter(), all.enter());
+        assert!(all.send_one_away());
+        first.has_asked();
+        assert_eq!((first.asked(), second.asked()), (1, 0));
+        second.sent_away().await;
+        let moment = std::time::Duration::from_millis(50);
+        let stays = tokio::time::timeout(moment, first.sent_away()).await;
+        assert!(stays.is_err());
+        assert!(!all.send_one_away(), "nobody is left who rests");
     }
 }

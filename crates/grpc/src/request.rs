@@ -22,6 +22,9 @@ pub(crate) const MAX_MESSAGE: usize = 1_048_576;
 /// allowed: who sends a byte now and then would hold it for ever.
 const LEAST_RATE: u64 = 1_024;
 
+/// Who looks so much later than he was woken has not been looking.
+const NEGLECT: Duration = Duration::from_secs(1);
+
 /// What messages that have come in part may take, all together, and how long.
 #[derive(Clone)]
 pub(crate) struct Incoming {
@@ -57,8 +60,20 @@ impl Waiting {
         }
     }
 
+    /// Nobody has asked when it was too late: it was this side that kept it
+    /// waiting, and its client may have been unable to go on.
+    fn notice_neglect(&mut self) {
+        let now = Instant::now();
+        if let Some((_, limit)) = &self.asked
+            && now > limit.deadline() + NEGLECT
+        {
+            self.asked = None;
+        }
+    }
+
     /// Resolves when the next of it is too late.
     fn poll_late(&mut self, pause: Duration, come: u64, context: &mut Context<'_>) -> Poll<()> {
+        self.notice_neglect();
         let (_, limit) = self.asked.get_or_insert_with(|| {
             let now = Instant::now();
             let all = pause + Duration::from_secs(come / LEAST_RATE);
@@ -127,6 +142,7 @@ impl<B> Checked<B> {
         let come = self.kept_bytes();
         let incoming = &self.incoming;
         let waiting = self.waiting.get_or_insert_with(|| Waiting::new(incoming));
+        waiting.notice_neglect();
         if let Some((since, _)) = waiting.asked.take() {
             waiting.spent += since.elapsed();
         }
@@ -190,7 +206,7 @@ where
             let come = this.kept_bytes();
             if let Some(waiting) = &mut this.waiting {
                 ready!(waiting.poll_late(this.incoming.pause, come, context));
-                return Poll::Ready(Some(Err(Status::cancelled(
+                return Poll::Ready(Some(Err(Status::unavailable(
                     "the rest of a message has not come in time",
                 ))));
             }
@@ -367,7 +383,7 @@ mod tests {
             let ended = stop_after(text, is_expected).await;
             assert_eq!(ended.is_err(), is_refused, "{text:?} {is_expected}");
             if let Err(status) = ended {
-                assert_eq!(status.code(), tonic::Code::Cancelled);
+                assert_eq!(status.code(), tonic::Code::Unavailable);
             }
         }
     }

@@ -42,8 +42,10 @@ const RESET_UNSEEN: usize = 20;
 /// And those that this side has reset.
 const RESET_BY_US: usize = 1_024;
 
+/// How long one that has to make room may take for it.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// How long a place is waited for before somebody else is asked to leave.
-const PLACE_WAIT: Duration = Duration::from_secs(1);
+const PLACE_WAIT: Duration = Duration::from_secs(2);
 
 /// Streams that a connection may have, however many there are.
 const LEAST_STREAMS: u32 = 100;
@@ -341,15 +343,15 @@ async fn silent(heard: &AtomicUsize, limit: Duration, (running, newcomer): (&Wea
     if heard.load(Ordering::Relaxed) < PREFACE {
         return;
     }
-    let mut had_none = false;
+    let mut looked = newcomer.asked();
     loop {
         tokio::time::sleep(limit).await;
+        let asked = newcomer.asked();
         // One is the connection's own.
-        let has_none = running.strong_count() <= 1;
-        if has_none && had_none {
+        if running.strong_count() <= 1 && asked == looked {
             newcomer.rests();
         }
-        had_none = has_none;
+        looked = asked;
     }
 }
 
@@ -423,7 +425,18 @@ impl Connections {
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = silent(&heard, client_timeout, (&asked, &newcomer)) => return meter.failed(Failure::Connection as usize),
-            () = newcomer.sent_away() => return meter.failed(Failure::Full as usize),
+            () = newcomer.sent_away() => {
+                meter.failed(Failure::Full as usize);
+                if newcomer.asked() == 0 {
+                    return;
+                }
+                // It may be asking just now: it hears what has been looked at.
+                connection.as_mut().graceful_shutdown();
+                match tokio::time::timeout(FAREWELL, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => return,
+                }
+            }
             () = told(&mut stopping) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await

@@ -58,7 +58,7 @@ const RESET_UNSEEN: usize = 20;
 /// And those that this side has reset.
 const RESET_BY_US: usize = 1_024;
 /// How long a place is waited for that somebody has to leave.
-const PLACE_WAIT: Duration = Duration::from_secs(1);
+const PLACE_WAIT: Duration = Duration::from_secs(2);
 /// Requests at the same time on one HTTP/2 connection.
 const STREAMS: u32 = 256;
 
@@ -492,14 +492,16 @@ impl Connections {
                 continue;
             };
             let (own, watcher) = (self.clone(), graceful.watcher());
-            let newcomer = self.newcomers.enter();
             tokio::spawn(async move {
                 let place = match place {
                     Some(place) => Some(place),
                     None => own.place_of_another().await,
                 };
                 if place.is_some() {
+                    let newcomer = own.newcomers.enter();
                     own.greet(accepted, watcher, newcomer).await;
+                } else {
+                    own.meter.failed(Failure::Full as usize);
                 }
                 drop(place);
             });

@@ -136,8 +136,19 @@ impl Pending {
             input.clear();
             return self.kept.hold(0);
         }
-        self.bytes = std::mem::take(input);
+        if input.len() < input.capacity() / 4 {
+            // Most of the room would be for nothing.
+            self.bytes.extend_from_slice(input);
+            input.clear();
+        } else {
+            self.bytes = std::mem::take(input);
+        }
         self.kept.hold(self.bytes.capacity() as u64)
+    }
+
+    /// Its client could not go on meanwhile.
+    fn restart(&mut self) {
+        self.since = tokio::time::Instant::now();
     }
 
     /// When its next bytes are too late; `None` if nothing has begun.
@@ -228,10 +239,14 @@ impl Connection<'_> {
         let mut spins = false;
         loop {
             let since = Instant::now();
+            let has_adds = !self.session.adds.is_empty();
             match self.wait_for_input(stream, spins, pending.late()).await {
                 Ok(Waited::Readable | Waited::Nothing) => {}
                 Ok(Waited::Ordered) => return self.last_words(stream).await,
                 Err(error) => return End::Io(error),
+            }
+            if has_adds {
+                pending.restart();
             }
             spins = is_alone(self.session.entry.id) && since.elapsed() < SPIN;
             let mut buffers = Buffers::borrow();
@@ -298,6 +313,7 @@ impl Connection<'_> {
                 let _ = stream.write(&mut reply.bytes).await;
                 return End::NoRoom;
             }
+            stream.has_executed();
             Buffers {
                 input,
                 output: reply.bytes,
@@ -378,13 +394,17 @@ impl Connection<'_> {
         &mut self,
         stream: &mut Stream,
         spins: bool,
-        late: Option<tokio::time::Instant>,
+        mut late: Option<tokio::time::Instant>,
     ) -> std::io::Result<Waited> {
         if !self.session.adds.is_empty() {
             match self.wait_with_adds(stream).await? {
                 Waited::Nothing => {}
                 waited => return Ok(waited),
             }
+            // Meanwhile it may have been this side that did not read.
+            let pause = self.session.shared.config.client_timeout;
+            let anew = tokio::time::Instant::now() + pause;
+            late = late.map(|late| late.max(anew));
         }
         if spins && self.session.watched.is_none() {
             let since = Instant::now();
@@ -486,6 +506,10 @@ impl Connection<'_> {
             };
             start = end;
             executed += 1;
+            if executed == 1 && self.session.is_logged_in {
+                // Before it waits for something, maybe for long.
+                self.newcomer.has_asked();
+            }
             let arguments = Arguments::new(&self.parser, input);
             // Nobody is answered before those who asked earlier.
             if !self.session.adds.is_empty()

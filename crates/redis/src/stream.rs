@@ -102,12 +102,15 @@ impl Stream {
             buffer.extend_from_slice(&ahead);
             return Ok(ahead.len());
         }
-        // What was read ahead has been executed.
-        self.kept.hold(0);
         match &mut self.transport {
             Transport::Plain(socket) => socket.read_buf(buffer).await,
             Transport::Tls(stream) => stream.read_buf(buffer).await,
         }
+    }
+
+    /// What was read has been executed, or is kept elsewhere.
+    pub(crate) fn has_executed(&mut self) {
+        self.kept.hold(self.ahead.len() as u64);
     }
 
     /// Writes everything. The buffer is empty afterwards, also after an error:
@@ -204,11 +207,16 @@ impl Stream {
                 Transport::Plain(socket) => Pin::new(socket).poll_read(context, &mut read),
                 Transport::Tls(stream) => Pin::new(stream).poll_read(context, &mut read),
             };
+            if result.is_pending() {
+                // Who sends nothing takes no room for it.
+                self.kept.hold(self.ahead.len() as u64);
+            }
             if ready!(result).is_err() || read.filled().is_empty() {
                 return Poll::Ready(true);
             }
             self.ahead.extend_from_slice(read.filled());
         }
+        self.kept.hold(self.ahead.len() as u64);
         Poll::Ready(false)
     }
 

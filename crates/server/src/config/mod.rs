@@ -37,6 +37,9 @@ use std::sync::Arc;
 use std::time::Duration;
 pub(crate) use strategies::{KEYS as STRATEGY_KEYS, PICKER as STRATEGY_PICKER};
 
+/// Less would cut off clients that are merely far away.
+const LEAST_CLIENT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The form of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFormat {
@@ -268,6 +271,13 @@ fn resolve(
         tls: tls(document, "grpc", problems),
         limits: Limits::of(document, "grpc", "max_messages_bytes"),
     };
+    for section in ["redis", "http", "grpc"] {
+        let key = format!("{section}.client_timeout");
+        let limit = document.duration(&key);
+        if limit.is_some_and(|limit| limit < LEAST_CLIENT_TIMEOUT) {
+            problems.push(format!("{key}: must be at least 1s"));
+        }
+    }
     if resolved.redis_listen.is_empty() && resolved.is_redis_only() {
         problems.push("redis.listen, http.listen, grpc.listen: nothing is listened on".into());
     }

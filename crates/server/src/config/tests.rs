@@ -31,7 +31,7 @@ clusters:
 shutdown: {deadline: fast}
 default_cluster: main
 http: {listn: [], tls: {client_ca: x}}
-grpc: {tls: {key: x}}
+grpc: {tls: {key: x}, client_timeout: 0s}
 access: {tokens: {hunter2: [{actions: [eat]}]}, tokens_file: /nonexistent.yaml}
 ";
     let said = problems(text, &[("BARNABAS_REDIS__PASWORD", "x")]);
@@ -51,6 +51,7 @@ access: {tokens: {hunter2: [{actions: [eat]}]}, tokens_file: /nonexistent.yaml}
         "http.listn: no such key, did you mean http.listen?",
         "http.tls.client_ca: needs http.tls.cert and http.tls.key",
         "grpc.tls.cert: missing, grpc.tls.key is given",
+        "grpc.client_timeout: must be at least 1s",
         "access.tokens: token 1, grant 1: actions: \"eat\"",
         "access.tokens_file: cannot read /nonexistent.yaml",
         "clusters.default.consume.max_pendin: no such key, did you mean \

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const TURN: usize = 256 << 10;
 /// A listener's queue may be full.
 const CONNECT: Duration = Duration::from_secs(20);
-/// Who is finished waits so long for the server's last word.
+/// Who is finished waits so long for the server's next word.
 const LAST_WORD: Duration = Duration::from_secs(20);
 
 /// What a connection sends.
@@ -128,7 +128,7 @@ struct Member {
     sent: usize,
     turns: u64,
     next: Instant,
-    /// Since when there has been nothing left to send.
+    /// Since when there has been nothing left to send, and nothing was heard.
     done: Option<Instant>,
 }
 
@@ -162,6 +162,9 @@ impl Member {
         } else {
             Step::Still
         };
+        if let (Some(since), Step::Moved) = (&mut self.done, &read) {
+            *since = Instant::now();
+        }
         match (written, read) {
             // What was said before the end is heard first.
             (_, Step::Ended) | (Step::Ended, Step::Still) => Step::Ended,
