@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often accounts of dropped callers are looked at, and how soon the
-/// thread notices that it is to end.
+/// How often accounts of dropped callers are looked at. Whoever ends the
+/// thread wakes it.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 
 /// The same while a client that has failed still has messages.

@@ -527,6 +527,8 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         self.is_ending.store(true, Ordering::Release);
+        // The thread of the delivery reports looks up.
+        self.shared.client.load().wake_poll();
         let _ = self.shared.lookups.send(None);
         let _ = self.shared.lists.send(None);
         self.shared.flush.lock().is_ending = true;

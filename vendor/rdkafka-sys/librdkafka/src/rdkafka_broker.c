@@ -414,6 +414,8 @@ void rd_kafka_broker_set_state(rd_kafka_broker_t *rkb, int state) {
 
                         trigger_monitors = rd_true;
 
+                        rd_kafka_idemp_broker_up(rkb->rkb_rk);
+
                 } else if (rd_kafka_broker_state_is_up(rkb->rkb_state) &&
                            !rd_kafka_broker_state_is_up(state)) {
                         /* Up -> Down */
@@ -3856,6 +3858,25 @@ rd_kafka_broker_outbufs_space(rd_kafka_broker_t *rkb) {
 
 
 /**
+ * @returns how long the first message to be sent may wait for a larger batch.
+ *          That of a batch which is sent again does not: its messages are
+ *          fixed, and the topic's batches may have been made larger since.
+ *
+ * @locks rd_kafka_toppar_lock() MUST be held.
+ * @locality broker thread
+ */
+static rd_ts_t rd_kafka_toppar_linger_us(rd_kafka_toppar_t *rktp,
+                                         rd_bool_t flushing) {
+        const rd_kafka_msg_t *rkm =
+            TAILQ_FIRST(&rktp->rktp_xmit_msgq.rkmq_msgs);
+
+        if (flushing || (rkm && rkm->rkm_u.producer.last_msgid))
+                return 1;
+        return rd_atomic64_get(&rktp->rktp_rkt->rkt_linger_us);
+}
+
+
+/**
  * @brief Serve a toppar for producing.
  *
  * @param next_wakeup will be updated to when the next wake-up/attempt is
@@ -3889,8 +3910,6 @@ static int rd_kafka_toppar_producer_serve(rd_kafka_broker_t *rkb,
         int inflight              = 0;
         uint64_t epoch_base_msgid = 0;
         rd_bool_t batch_ready     = rd_false;
-        const rd_ts_t linger_us =
-            flushing ? 1 : rd_atomic64_get(&rktp->rktp_rkt->rkt_linger_us);
         const int32_t batch_num_messages =
             rd_atomic32_get(&rktp->rktp_rkt->rkt_batch_num_messages);
 
@@ -3988,7 +4007,7 @@ static int rd_kafka_toppar_producer_serve(rd_kafka_broker_t *rkb,
                                   RD_KAFKA_IDEMP_MAX_INFLIGHT)
                         ? next_wakeup
                         : NULL,
-                    now, linger_us,
+                    now, rd_kafka_toppar_linger_us(rktp, flushing),
                     /* Batch message count threshold */
                     batch_num_messages,
                     /* Batch total size threshold */
@@ -4149,7 +4168,7 @@ static int rd_kafka_toppar_producer_serve(rd_kafka_broker_t *rkb,
                 rd_kafka_toppar_lock(rktp);
                 batch_ready = rd_kafka_msgq_allow_wakeup_at(
                     &rktp->rktp_msgq, &rktp->rktp_xmit_msgq, next_wakeup, now,
-                    linger_us,
+                    rd_kafka_toppar_linger_us(rktp, flushing),
                     /* Batch message count threshold */
                     batch_num_messages,
                     /* Batch total size threshold */

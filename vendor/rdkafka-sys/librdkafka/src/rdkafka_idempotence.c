@@ -412,6 +412,19 @@ static void rd_kafka_idemp_pid_timer_restart(rd_kafka_t *rk,
 
 
 /**
+ * @brief A broker can be asked now: who waits for one to ask for a PID does so
+ *        at once.
+ *
+ * @locality any
+ * @locks none but the broker's
+ */
+void rd_kafka_idemp_broker_up(rd_kafka_t *rk) {
+        if (rd_kafka_timer_next(&rk->rk_timers, &rk->rk_eos.pid_tmr, 1) > 0)
+                rd_kafka_idemp_pid_timer_restart(rk, rd_true, "Broker is up");
+}
+
+
+/**
  * @brief Handle failure to acquire a PID from broker.
  *
  * @locality rdkafka main thread
