@@ -8,6 +8,7 @@
 //! or invalid refuses the whole batch it is in; those records are sent again
 //! one by one, so that only the one that is meant is kept aside.
 
+mod refused;
 mod send;
 
 use super::place::{Placed, Placer};
@@ -15,7 +16,7 @@ use super::record::Journaled;
 use super::recovery::Segment;
 use super::reports::{NOTHING, Reports, is_of_a_batch, is_permanent};
 use super::segment::{self, Item, Reader};
-use super::{Folded, Refused, Shared, aside};
+use super::{Folded, Shared};
 use crate::cluster::ClusterConfig;
 use crate::error::{Error, ErrorCode, KafkaError};
 use crate::producer::{DeliverySink, Destination, Producer};
@@ -197,9 +198,9 @@ impl Feeder {
             is_meant
         });
         if !refused.is_empty()
-            && let Err(error) = self.keep_aside(&refused)
+            && let Err(error) = self.keep_aside(&mut refused)
         {
-            // They are not done before they are kept.
+            // The rest is not done before it is kept.
             self.reports.refused.lock().extend(refused);
             self.reports.has_news.store(true, Ordering::Release);
             self.log
@@ -512,71 +513,6 @@ impl Feeder {
         }
         self.alone = self.alone.split_off(&prefix);
         self.next - prefix < WINDOW
-    }
-
-    /// Keeps records that Kafka has refused for good; they are done then.
-    fn keep_aside(&mut self, refused: &[(u64, KafkaError)]) -> io::Result<()> {
-        let mut frames = Vec::new();
-        let mut topics: Vec<(String, KafkaError)> = Vec::new();
-        for (sequence, error) in refused {
-            let place = sequence.checked_sub(self.first_place);
-            let offset = place.and_then(|place| self.places.get(usize::try_from(place).ok()?));
-            let (segment, mut reader) = match (segment_of(&self.shared, *sequence), offset) {
-                (Some(segment), Some(offset)) => {
-                    let reader = Reader::at(self.shared.marker, *sequence, *offset);
-                    (segment, reader)
-                }
-                // It was read before the last time that everything was sent
-                // again.
-                (Some(_), None) => match find(&self.shared, *sequence)? {
-                    Some(found) => found,
-                    None => continue,
-                },
-                (None, _) => continue,
-            };
-            let offset = reader.offset();
-            let item = reader.next(&segment.file, segment.length, segment.end)?;
-            if let Item::Record { record, .. } = item {
-                if let Some(listener) = self.shared.refused_listener.get() {
-                    listener(Refused {
-                        topic: record.topic,
-                        record: record.record,
-                        error: *error,
-                    });
-                }
-                if !topics.iter().any(|(topic, _)| topic == record.topic) {
-                    topics.push((record.topic.to_owned(), *error));
-                }
-            }
-            frames.extend_from_slice(reader.last_frame(offset));
-        }
-        let options = &self.shared.options;
-        aside::add(
-            &options.directory,
-            self.shared.marker,
-            &frames,
-            options.segment_bytes,
-        )?;
-        let count = refused.len() as u64;
-        self.shared
-            .counters
-            .refused
-            .fetch_add(count, Ordering::Relaxed);
-        for (sequence, _) in refused {
-            self.shared.is_delivered(*sequence);
-        }
-        let topics: Vec<String> = topics
-            .iter()
-            .take(5)
-            .map(|(topic, error)| format!("{topic}: {error}"))
-            .collect();
-        self.log.error(|| {
-            format!(
-                "{count} records are refused by Kafka and kept aside ({})",
-                topics.join("; ")
-            )
-        });
-        Ok(())
     }
 }
 
