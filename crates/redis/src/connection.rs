@@ -146,6 +146,24 @@ impl Pending {
         self.kept.hold(self.bytes.capacity() as u64)
     }
 
+    /// Makes room behind the input for what comes next. What it takes to do so
+    /// counts before it is there, for a moment twice. False: there is none.
+    fn grow(&mut self, input: &mut BytesMut) -> bool {
+        let length = input.len();
+        if length <= SMALL_BYTES || input.capacity() - length >= READ_BYTES {
+            input.reserve(READ_BYTES);
+            return true;
+        }
+        let larger = length * 2;
+        if !self.kept.hold((length + larger) as u64) {
+            return false;
+        }
+        let mut grown = BytesMut::with_capacity(larger);
+        grown.extend_from_slice(input);
+        *input = grown;
+        self.kept.hold(larger as u64)
+    }
+
     /// Its client could not go on meanwhile.
     fn restart(&mut self) {
         self.since = tokio::time::Instant::now();
@@ -267,7 +285,9 @@ impl Connection<'_> {
                 protocol: self.protocol,
                 ..Reply::default()
             };
-            input.reserve(READ_BYTES);
+            if !pending.grow(&mut input) {
+                return self.no_room(stream).await;
+            }
             let orders = orders_to_end(&self.session);
             let read = if stream.is_tls() {
                 // What is readable may be less than a record.
@@ -305,13 +325,7 @@ impl Connection<'_> {
                 self.parser.rest();
             }
             if !pending.keep(&mut input, self.executed > executed, pause) {
-                let mut reply = Reply {
-                    protocol: self.protocol,
-                    ..Reply::default()
-                };
-                reply.error("ERR the commands of other clients take all the room");
-                let _ = stream.write(&mut reply.bytes).await;
-                return End::NoRoom;
+                return self.no_room(stream).await;
             }
             stream.has_executed();
             Buffers {
@@ -328,6 +342,16 @@ impl Connection<'_> {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    async fn no_room(&self, stream: &mut Stream) -> End {
+        let mut reply = Reply {
+            protocol: self.protocol,
+            ..Reply::default()
+        };
+        reply.error("ERR the commands of other clients take all the room");
+        let _ = stream.write(&mut reply.bytes).await;
+        End::NoRoom
     }
 
     /// Answers the XADDs under way before the connection ends in good order.
