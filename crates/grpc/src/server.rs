@@ -57,7 +57,7 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// connection. A stream that produces does not wait for the way there and
 /// back.
 const STREAM_WINDOW: u32 = 512 << 10;
-const CONNECTION_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// The front end could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +79,7 @@ pub struct Options {
     /// all have asked for something it waits until another has ended.
     pub max_connections: usize,
     /// Requests and streams at the same time, of all connections together,
-    /// 100,000 by default; the next one is refused.
+    /// 20,000 by default; the next one is refused.
     pub max_requests: usize,
     /// Bytes of all messages that have come in part, 256 MiB by default; a
     /// request whose message finds no room is refused.
@@ -106,7 +106,7 @@ impl Default for Options {
             tls: None,
             access: Arc::default(),
             max_connections: 10_000,
-            max_requests: 100_000,
+            max_requests: 20_000,
             max_messages_bytes: 256 << 20,
             client_timeout: Duration::from_secs(60),
             max_streams: 10_000,
@@ -409,7 +409,10 @@ impl Connections {
             asking.has_asked();
             let running = Arc::clone(&running);
             let routes = routes.clone();
-            async move { Ok::<_, Infallible>(routes.answer(request, running).await) }
+            // Boxed: it is much larger than a reply, which may wait for long until
+            // its client takes it.
+            let answer = Box::pin(routes.answer(request, running));
+            async move { Ok::<_, Infallible>(answer.await) }
         });
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())

@@ -23,6 +23,8 @@ const LEAST_RATE: u64 = 1_024;
 const RESERVED: usize = 1 << 20;
 /// And so many times what has come of it.
 const AHEAD: usize = 16;
+/// So much is inflated at a time.
+const TURN: usize = 256 << 10;
 
 /// What is read, and thrown away, of a body that is too large: a client that
 /// does not listen while it sends would find its connection reset instead of
@@ -229,6 +231,8 @@ pub(crate) struct Pieces<'a, 'b> {
     /// What has come and is still compressed.
     ahead: Bytes,
     has_ended: bool,
+    /// Bytes inflated since others had their turn.
+    worked: usize,
 }
 
 impl<'a, 'b> Pieces<'a, 'b> {
@@ -238,6 +242,7 @@ impl<'a, 'b> Pieces<'a, 'b> {
             inflate,
             ahead: Bytes::new(),
             has_ended: false,
+            worked: 0,
         }
     }
 
@@ -280,7 +285,16 @@ impl<'a, 'b> Pieces<'a, 'b> {
             };
             match inflated {
                 Ok(inflated) if inflated.is_empty() => {}
-                Ok(inflated) => return Ok(Some(inflated.into())),
+                Ok(inflated) => {
+                    self.worked += inflated.len();
+                    if self.worked > TURN {
+                        // The others of this thread get their turn: it takes
+                        // little to make a machine inflate much.
+                        self.worked = 0;
+                        tokio::task::yield_now().await;
+                    }
+                    return Ok(Some(inflated.into()));
+                }
                 Err(error) => {
                     discard(&mut self.body.incoming).await;
                     return Err(ReadError::Failed(error.to_string()));

@@ -183,7 +183,7 @@ pub(super) const KEYS: &[Key] = &[
     key("http.tls.client_ca", Kind::Text, "none"),
     key("grpc.listen", Kind::List, "none"),
     key("grpc.max_connections", Kind::Number(1), "10000"),
-    key("grpc.max_requests", Kind::Number(1), "100000"),
+    key("grpc.max_requests", Kind::Number(1), "20000"),
     key(
         "grpc.max_messages_bytes",
         Kind::Number(8 << 20),
