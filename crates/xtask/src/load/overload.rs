@@ -34,42 +34,52 @@ const KEPT: f64 = 0.8;
 const SLOWEST: Duration = Duration::from_secs(10);
 
 /// When clients are told yes.
-const WAYS: [(Wait, &str); 2] = [
+pub(super) const WAYS: [(Wait, &str); 2] = [
     (Wait::Kafka, "answered when Kafka has it"),
     (Wait::Memory, "answered at once"),
 ];
 
 pub(super) fn run(binary: &Binary, options: &Options, report: &mut Report) -> Result<()> {
-    for (wait, about) in WAYS {
-        let kafka = kafka()?;
-        let topic = "overload";
-        kafka.create_topic(topic, PARTITIONS)?;
-        kafka.limit_producers(QUOTA)?;
-        let mut settings = LIMITS.to_vec();
-        settings.extend([
-            ("GRPC__MAX_REQUESTS", "500"),
-            (
-                "CLUSTERS__DEFAULT__PRODUCER__QUEUE_BUFFERING_MAX_MESSAGES",
-                "1000",
-            ),
-        ]);
-        if wait == Wait::Kafka {
-            settings.push(("DURABILITY", "kafka"));
-        }
-        let served = Served::start(binary, &kafka, topic, &settings)?;
-        let stage = Stage {
-            kafka: &kafka,
-            served: &served,
-            runtime: served::runtime()?,
-            options,
-            wait,
-        };
-        let peak = stage.closed()?;
-        let before = served.gateway.resident_bytes()?;
-        let open = stage.open(peak.rate * FACTOR)?;
-        stage.tell(about, peak, open, before, report)?;
+    for way in WAYS {
+        one(binary, options, way, report)?;
     }
     Ok(())
+}
+
+/// With one of the ways.
+pub(super) fn one(
+    binary: &Binary,
+    options: &Options,
+    (wait, about): (Wait, &str),
+    report: &mut Report,
+) -> Result<()> {
+    let kafka = kafka()?;
+    let topic = "overload";
+    kafka.create_topic(topic, PARTITIONS)?;
+    kafka.limit_producers(QUOTA)?;
+    let mut settings = LIMITS.to_vec();
+    settings.extend([
+        ("GRPC__MAX_REQUESTS", "500"),
+        (
+            "CLUSTERS__DEFAULT__PRODUCER__QUEUE_BUFFERING_MAX_MESSAGES",
+            "1000",
+        ),
+    ]);
+    if wait == Wait::Kafka {
+        settings.push(("DURABILITY", "kafka"));
+    }
+    let served = Served::start(binary, &kafka, topic, &settings)?;
+    let stage = Stage {
+        kafka: &kafka,
+        served: &served,
+        runtime: served::runtime()?,
+        options,
+        wait,
+    };
+    let peak = stage.closed()?;
+    let before = served.gateway.resident_bytes()?;
+    let open = stage.open(peak.rate * FACTOR)?;
+    stage.tell(about, peak, open, before, report)
 }
 
 struct Stage<'a> {

@@ -401,9 +401,11 @@ impl Watch {
             self.samples.iter().filter(inside).collect::<Vec<_>>()
         };
         let (early, late) = (window(all * SETTLED), window(all * (1.0 - WINDOW)));
-        let resident =
-            |of: &[&Sample]| median(of.iter().map(|sample| sample.resident as f64).collect());
-        let (before, after) = (resident(&early), resident(&late));
+        let middle = |of: &[&Sample], what: fn(&Sample) -> f64| {
+            median(of.iter().map(|sample| what(sample)).collect())
+        };
+        let resident = |one: &Sample| one.resident as f64;
+        let (before, after) = (middle(&early, resident), middle(&late, resident));
         let drift = after / before - 1.0;
         let is_judged = length >= JUDGED;
         report.add(
@@ -423,21 +425,18 @@ impl Watch {
                     .collect::<Vec<_>>()
             ),
         );
-        let most = |of: &[&Sample], what: fn(&Sample) -> usize| {
-            of.iter().map(|sample| what(sample)).max().unwrap_or(0)
-        };
         for (name, what) in [
             (
                 "descriptors",
-                (|one| one.descriptors) as fn(&Sample) -> usize,
+                (|one| one.descriptors as f64) as fn(&Sample) -> f64,
             ),
-            ("threads", |one| one.threads),
+            ("threads", |one| one.threads as f64),
         ] {
-            let (before, after) = (most(&early, what), most(&late, what));
+            let (before, after) = (middle(&early, what), middle(&late, what));
             report.add(
                 name,
                 "no more than then",
-                format!("{before} → {after} at most"),
+                format!("{before} → {after}"),
                 is_judged.then_some(after <= before),
                 json!([before, after]),
             );

@@ -36,7 +36,8 @@ fn idle_and_mixed_connections_are_served() -> anyhow::Result<()> {
 
 #[test]
 fn who_is_too_much_is_told_so() -> anyhow::Result<()> {
-    overload::run(&under_test::debug()?, &small(), &mut report())
+    let [_, at_once] = overload::WAYS;
+    overload::one(&under_test::debug()?, &small(), at_once, &mut report())
 }
 
 #[test]
