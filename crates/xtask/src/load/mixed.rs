@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 /// Between two messages of a producer.
-const PACE: Duration = Duration::from_secs(2);
+const PACE: Duration = Duration::from_secs(5);
 /// One of so many connections consumes.
 const CONSUMERS: usize = 100;
 /// One of so many produces.

@@ -59,7 +59,7 @@ pub(super) fn one(
     kafka.limit_producers(QUOTA)?;
     let mut settings = LIMITS.to_vec();
     settings.extend([
-        ("GRPC__MAX_REQUESTS", "500"),
+        ("GRPC__MAX_REQUESTS", "200"),
         (
             "CLUSTERS__DEFAULT__PRODUCER__QUEUE_BUFFERING_MAX_MESSAGES",
             "1000",
