@@ -366,13 +366,15 @@ impl Connections {
             return self.serve(socket, peer, newcomer).await;
         };
         let mut stopping = self.stopping.clone();
+        // On the heap: a task without TLS has no room for it.
+        let shaking = Box::pin(tls.accept(socket));
         let shaken = tokio::select! {
-            shaken = tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(socket)) => shaken,
+            shaken = tokio::time::timeout(HANDSHAKE_LIMIT, shaking) => shaken,
             () = told(&mut stopping) => return,
             () = newcomer.sent_away() => return,
         };
         match shaken {
-            Ok(Ok(socket)) => return self.serve(socket, peer, newcomer).await,
+            Ok(Ok(socket)) => return Box::pin(self.serve(socket, peer, newcomer)).await,
             Ok(Err(error)) => tracing::debug!(component = "grpc", "{peer}: TLS: {error}"),
             Err(_) => tracing::debug!(component = "grpc", "{peer}: TLS handshake takes too long"),
         }
@@ -414,17 +416,19 @@ impl Connections {
             let answer = Box::pin(routes.answer(request, running));
             async move { Ok::<_, Infallible>(answer.await) }
         });
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(KEEP_ALIVE)
-            .max_concurrent_streams(max_streams)
-            .max_header_list_size(HEADER_LIST)
-            .max_pending_accept_reset_streams(RESET_UNSEEN)
-            .max_local_error_reset_streams(RESET_BY_US)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .serve_connection(TokioIo::new(socket), service);
-        tokio::pin!(connection);
+        // Not in the task, which has room for each value that it moves.
+        let mut connection = Box::pin(
+            http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .keep_alive_interval(KEEP_ALIVE)
+                .max_concurrent_streams(max_streams)
+                .max_header_list_size(HEADER_LIST)
+                .max_pending_accept_reset_streams(RESET_UNSEEN)
+                .max_local_error_reset_streams(RESET_BY_US)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .serve_connection(TokioIo::new(socket), service),
+        );
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = silent(&heard, client_timeout, (&asked, &newcomer)) => return meter.failed(Failure::Connection as usize),

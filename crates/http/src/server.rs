@@ -524,13 +524,16 @@ impl Connections {
             }
             Accepted::Unix(socket) => self.serve(socket, None, watcher, newcomer).await,
             Accepted::Tls(socket, peer, tls) => {
+                // On the heap: a task without TLS has no room for it.
+                let shaking = Box::pin(tls.accept(socket));
                 let shaken = tokio::select! {
-                    shaken = tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(socket)) => shaken,
+                    shaken = tokio::time::timeout(HANDSHAKE_LIMIT, shaking) => shaken,
                     () = newcomer.sent_away() => return,
                 };
                 match shaken {
                     Ok(Ok(socket)) => {
-                        return self.serve(socket, Some(peer), watcher, newcomer).await;
+                        let serving = self.serve(socket, Some(peer), watcher, newcomer);
+                        return Box::pin(serving).await;
                     }
                     Ok(Err(error)) => tracing::debug!(component = "http", "TLS: {error}"),
                     Err(_) => {
@@ -564,19 +567,22 @@ impl Connections {
                 newcomer.has_asked();
                 let turn = turns.begin(request.version());
                 let application = Arc::clone(&application);
-                async move {
+                // On the heap while it runs: hyper keeps room for it in each
+                // connection, idle or not.
+                Box::pin(async move {
                     let reply = application.answer(peer, request).await;
                     drop(turn);
                     Ok::<_, Infallible>(reply)
-                }
+                })
             })
         };
-        let connection = self
-            .builder
-            .serve_connection(TokioIo::new(socket), service)
-            .into_owned();
-        let connection = watcher.watch(connection);
-        tokio::pin!(connection);
+        // A task has room for each value that it moves on the way; these are
+        // large, and there are many connections.
+        let mut connection = Box::pin({
+            let socket = TokioIo::new(socket);
+            let connection = self.builder.serve_connection(socket, service);
+            watcher.watch(connection.into_owned())
+        });
         let served = tokio::select! {
             biased;
             served = &mut connection => served,

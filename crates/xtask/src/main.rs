@@ -1,19 +1,30 @@
 //! The project's chores, the same for a person, for CI and in the docs:
 //! `cargo xtask test`, `cargo xtask ci`, `cargo xtask bench [name]`,
-//! `cargo xtask torture [scenario]`, `cargo xtask hostile [attack]`.
+//! `cargo xtask torture [scenario]`, `cargo xtask hostile [attack]`,
+//! `cargo xtask load`, `cargo xtask soak`, `cargo xtask fleet`.
 
 #[cfg(feature = "bench")]
 mod bench;
 mod ci;
+#[cfg(feature = "torture")]
+mod clients;
 mod fuzz;
 #[cfg(feature = "torture")]
 mod hostile;
+#[cfg(feature = "torture")]
+mod load;
 mod node;
 mod packages;
+#[cfg(any(feature = "bench", feature = "torture"))]
+mod report;
 mod run;
+#[cfg(feature = "torture")]
+mod served;
 mod test;
 #[cfg(feature = "torture")]
 mod torture;
+#[cfg(any(feature = "bench", feature = "torture"))]
+mod under_test;
 
 use anyhow::{Result, bail};
 
@@ -30,6 +41,14 @@ usage: cargo xtask <chore>
   hostile [ATTACK …|all] [--seconds N] [--built]
                        well-behaved clients beside hostile ones; --built: the debug build
                        that is there (--write-docs: write docs/hostile.md)
+  load [connections] [overload] [--connections N] [--seconds N] [--built]
+                       idle, mixed and too much load (--write-docs: update docs/load.md)
+  soak [--minutes N] [--built]
+                       half of what is possible while groups rebalance, and whether
+                       anything grows or stands still (--write-docs: update docs/load.md)
+  fleet [--seconds N] [--built]
+                       one, two and three gateways on one group: rate, failover, pauses
+                       (--write-docs: update docs/fleet.md)
   fuzz [TARGET] [--seconds N] [--merge]
                        looks for inputs with which a fuzz target fails; --merge keeps
                        those that reach more (docs/fuzzing.md)
@@ -52,6 +71,7 @@ fn main() -> Result<()> {
         "bench" => bench(&rest),
         "torture" => torture(&rest),
         "hostile" => hostile(&rest),
+        "load" | "soak" | "fleet" => load(&chore, &rest),
         "fuzz" => fuzz::run(&rest),
         "node-build" => node::build(&rest),
         "node-pack" => node::pack(&rest),
@@ -88,6 +108,16 @@ fn torture(arguments: &[String]) -> Result<()> {
 #[cfg(feature = "torture")]
 fn hostile(arguments: &[String]) -> Result<()> {
     hostile::run(arguments)
+}
+
+#[cfg(feature = "torture")]
+fn load(chore: &str, arguments: &[String]) -> Result<()> {
+    load::run(chore, arguments)
+}
+
+#[cfg(not(feature = "torture"))]
+fn load(chore: &str, arguments: &[String]) -> Result<()> {
+    with_clients(chore, arguments)
 }
 
 #[cfg(not(feature = "torture"))]

@@ -9,8 +9,9 @@ mod load;
 mod reference;
 
 use super::Effort;
-use super::report::{Report, median};
+use crate::report::{Report, median};
 use crate::run;
+use crate::under_test;
 use anyhow::{Context as _, Result, bail};
 use barnabas_testkit::{Cluster, Gateway, Process};
 use serde_json::json;
@@ -34,7 +35,7 @@ pub(crate) use load::run as load;
 pub(crate) use reference::run as reference;
 
 pub(crate) fn run(effort: Effort, report: &mut Report) -> Result<()> {
-    let binary = super::build()?;
+    let binary = under_test::release()?;
     let kafka = Cluster::builder().for_benchmark().start()?;
     let bench = Bench {
         config: configuration(&kafka)?,

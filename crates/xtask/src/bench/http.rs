@@ -5,8 +5,9 @@
 //! consumed is what the group has committed there.
 
 use super::Effort;
-use super::report::{Report, median};
 use super::web::{self, Load, Nginx, PATIENCE, Wrk, document};
+use crate::report::{Report, median};
+use crate::under_test;
 use anyhow::{Result, ensure};
 use barnabas_testkit::{Cluster, Gateway, NewRecord};
 use serde_json::json;
@@ -33,7 +34,7 @@ const FILL: usize = 100_000;
 const MEGABYTES: f64 = 100.0;
 
 pub(crate) fn run(effort: Effort, report: &mut Report) -> Result<()> {
-    let binary = super::build()?;
+    let binary = under_test::release()?;
     let folder = web::folder("http")?;
     let kafka = Cluster::builder().for_benchmark().start()?;
     kafka.create_topic(PRODUCE, PARTITIONS)?;

@@ -7,14 +7,11 @@ mod http;
 mod node;
 mod produce;
 mod redis;
-mod report;
 mod streams;
 mod web;
 
-use crate::run;
+use crate::report::{self, Place, Report};
 use anyhow::{Result, bail};
-use report::Report;
-use std::path::PathBuf;
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +45,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         .iter()
         .find(|argument| !argument.starts_with("--"))
         .map_or("redis", String::as_str);
-    let mut report = Report::new(name);
+    let mut report = Report::new(Place {
+        json: format!("bench/{name}"),
+        page: "benchmarks",
+        heading: format!("`{}`", report::command("bench", name)),
+        words: String::new(),
+    });
     match name {
         "grpc" => grpc::run(effort, &mut report)?,
         "redis" => redis::run(effort, &mut report)?,
@@ -62,26 +64,6 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             )
         }
     }
-    report.print();
-    report.write_json()?;
-    if has("--write-docs") {
-        report.write_docs()?;
-    }
-    Ok(())
-}
-
-/// The release build of what is measured, or what `GATEWAY_BINARY` names.
-fn build() -> Result<PathBuf> {
-    if let Some(binary) = std::env::var_os("GATEWAY_BINARY") {
-        return Ok(binary.into());
-    }
-    run::checked(run::cargo().args(["build", "--release", "--package", "barnabas-server"]))?;
-    Ok(release_folder().join("barnabas"))
-}
-
-/// Where release builds are.
-fn release_folder() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR");
-    let target = target.map_or_else(|| run::root().join("target"), PathBuf::from);
-    target.join("release")
+    let machine = report::machine("Apache Kafka 4.1.0, Redis 7.0");
+    report.publish(&machine, has("--write-docs"))
 }

@@ -3,7 +3,7 @@
 //! process of its own, and they take turns.
 
 use super::Effort;
-use super::report::{Report, median};
+use crate::report::{Report, median};
 use crate::{node, run};
 use anyhow::{Context as _, Result, bail};
 use barnabas_testkit::Cluster;

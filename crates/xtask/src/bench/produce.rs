@@ -5,9 +5,10 @@
 
 use super::Effort;
 use super::redis::push_with_benchmark;
-use super::report::{Report, median};
 use super::web::{self, Done, Load, Nginx, PATIENCE, Wrk, document, words};
+use crate::report::{Report, median};
 use crate::run;
+use crate::under_test;
 use anyhow::{Context as _, Result, ensure};
 use barnabas_testkit::{Cluster, Gateway, tools};
 use serde_json::{Value, json};
@@ -46,7 +47,7 @@ const PIPELINE: usize = 16;
 const BOUND: f64 = (256 << 20) as f64 + 50e6;
 
 pub(crate) fn run(effort: Effort, report: &mut Report) -> Result<()> {
-    let binary = super::build()?;
+    let binary = under_test::release()?;
     let folder = web::folder("produce")?;
     let kafka = Cluster::builder().for_benchmark().start()?;
     for topic in [PUSHED, LINES, MEMORY, JOURNAL, LIBRARY, KCAT] {
@@ -374,7 +375,7 @@ impl Bench {
     fn library(&self, report: &mut Report) -> Result<()> {
         let example = ["--package", "barnabas-engine", "--example", "outbox_rate"];
         run::checked(run::cargo().args(["build", "--release"]).args(example))?;
-        let program = super::release_folder().join("examples/outbox_rate");
+        let program = under_test::folder("release").join("examples/outbox_rate");
         let kcat = tools::ensure_program("kcat", "kcat")?;
         let count = RECORDS / self.effort.divisor;
         let file = self.folder.join("lines");

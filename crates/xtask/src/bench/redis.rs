@@ -3,8 +3,9 @@
 
 use super::Effort;
 use super::client::{Client, Reply, command};
-use super::report::{Report, median};
+use crate::report::{Report, median};
 use crate::run;
+use crate::under_test;
 use anyhow::{Context as _, Result, bail};
 use barnabas_testkit::{Cluster, Gateway, Process, tools};
 use serde_json::json;
@@ -22,7 +23,7 @@ const PRODUCE: &str = "produce";
 const CONSUME: &str = "consume";
 
 pub(crate) fn run(effort: Effort, report: &mut Report) -> Result<()> {
-    let binary = super::build()?;
+    let binary = under_test::release()?;
     let kafka = Cluster::builder().for_benchmark().start()?;
     kafka.create_topic(PRODUCE, PARTITIONS)?;
     kafka.create_topic(CONSUME, PARTITIONS)?;

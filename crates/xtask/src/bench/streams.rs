@@ -3,8 +3,9 @@
 use super::Effort;
 use super::client::{Client, Reply, command};
 use super::redis::Reference;
-use super::report::{Report, median};
+use crate::report::{Report, median};
 use crate::run;
+use crate::under_test;
 use anyhow::{Result, bail};
 use barnabas_testkit::{Cluster, Gateway};
 use serde_json::json;
@@ -26,7 +27,7 @@ const COUNT: usize = 100;
 const MOST_MEGABYTES: f64 = 100.0;
 
 pub(crate) fn run(effort: Effort, report: &mut Report) -> Result<()> {
-    let binary = super::build()?;
+    let binary = under_test::release()?;
     let kafka = Cluster::builder().for_benchmark().start()?;
     kafka.create_topic(PRODUCE, PARTITIONS)?;
     kafka.create_topic(CONSUME, PARTITIONS)?;

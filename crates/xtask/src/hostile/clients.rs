@@ -3,19 +3,15 @@
 //! message, and one that consumes. Each has a pace, far below what the gateway
 //! can do: what is measured is whether it is served, not the machine.
 
+use crate::clients::{Answer, Client, Consumer, FRONT_ENDS, Wait, Way};
 use anyhow::{Context as _, Result, bail};
-use barnabas_grpc::proto::kafka_pixy_client::KafkaPixyClient;
-use barnabas_grpc::proto::{ConsNAckRq, ProdRq};
 use barnabas_testkit::hostile::Target;
-use std::net::SocketAddr;
+use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
-use tonic::transport::{Channel, Endpoint};
 
 /// That produce, of each front end.
 const PRODUCERS: usize = 4;
@@ -121,10 +117,9 @@ impl Clients {
 }
 
 /// A connection of one of the front ends.
-enum Client {
-    Redis(BufReader<TcpStream>),
-    Http(reqwest::Client, String),
-    Grpc(KafkaPixyClient<Channel>),
+enum Work {
+    Produce(Client),
+    Consume(Consumer),
 }
 
 async fn work(shared: Arc<Shared>, target: Target, front_end: usize, role: Role) {
@@ -155,113 +150,32 @@ fn bail_late() -> Result<()> {
     bail!("no answer in {LIMIT:?}")
 }
 
-async fn ask(
-    client: &mut Option<Client>,
-    target: &Target,
-    front_end: usize,
-    role: Role,
-) -> Result<()> {
-    if client.is_none() {
-        *client = Some(connect(target, front_end, role).await?);
+async fn ask(work: &mut Option<Work>, target: &Target, front_end: usize, role: Role) -> Result<()> {
+    if work.is_none() {
+        *work = Some(connect(target, front_end, role).await?);
     }
-    let topic = &target.topic;
-    match client.as_mut().context("no client")? {
-        Client::Redis(socket) if role == Role::Consumer => {
-            let command = format!("BLPOP topics:{topic} 1\r\n");
-            socket.get_mut().write_all(command.as_bytes()).await?;
-            let lines = match line(socket).await?.as_str() {
-                // Two texts with their lengths.
-                "*2" => 4,
-                "*-1" | "$-1" | "_" => 0,
-                other => bail!("{other}"),
-            };
-            for _ in 0..lines {
-                line(socket).await?;
+    match work.as_mut().context("no client")? {
+        Work::Consume(consumer) => {
+            consumer.next().await?;
+        }
+        Work::Produce(client) => {
+            let message = Bytes::from_static(b"good");
+            let answer = client.produce(&target.topic, message, Wait::Kafka).await?;
+            if let Answer::Refused(why) = answer {
+                bail!(why);
             }
-            Ok(())
-        }
-        Client::Redis(socket) => {
-            let command = format!("RPUSHX topics:{topic} good\r\n");
-            socket.get_mut().write_all(command.as_bytes()).await?;
-            match line(socket).await?.as_str() {
-                ":1" => Ok(()),
-                other => bail!("{other}"),
-            }
-        }
-        Client::Http(http, base) => {
-            let request = match role {
-                Role::Consumer => http.post(format!(
-                    "{base}/v1/groups/good/topics/{topic}/records?wait=1000"
-                )),
-                _ => http
-                    .post(format!("{base}/v1/topics/{topic}/records"))
-                    .body("good"),
-            };
-            let reply = request.send().await?.error_for_status()?;
-            reply.bytes().await?;
-            Ok(())
-        }
-        Client::Grpc(grpc) if role == Role::Consumer => {
-            let request = ConsNAckRq {
-                topic: topic.clone(),
-                group: "good-grpc".to_owned(),
-                auto_ack: true,
-                ..ConsNAckRq::default()
-            };
-            match grpc.consume_n_ack(request).await {
-                Ok(_) => Ok(()),
-                // Nothing there in time.
-                Err(status) if status.code() == tonic::Code::NotFound => Ok(()),
-                Err(status) => bail!("{status}"),
-            }
-        }
-        Client::Grpc(grpc) => {
-            let request = ProdRq {
-                topic: topic.clone(),
-                message: "good".into(),
-                ..ProdRq::default()
-            };
-            grpc.produce(request).await?;
-            Ok(())
         }
     }
+    Ok(())
 }
 
-async fn connect(target: &Target, front_end: usize, role: Role) -> Result<Client> {
-    Ok(match front_end {
-        0 => Client::Redis(redis(target.redis, role).await?),
-        1 => {
-            let http = reqwest::Client::builder().tcp_nodelay(true).build()?;
-            Client::Http(http, format!("http://{}", target.http))
-        }
-        _ => {
-            let endpoint = Endpoint::from_shared(format!("http://{}", target.grpc))?;
-            let channel = endpoint.tcp_nodelay(true).connect().await?;
-            Client::Grpc(KafkaPixyClient::new(channel))
-        }
-    })
-}
-
-async fn redis(address: SocketAddr, role: Role) -> Result<BufReader<TcpStream>> {
-    let socket = TcpStream::connect(address).await?;
-    socket.set_nodelay(true)?;
-    let mut socket = BufReader::new(socket);
+async fn connect(target: &Target, front_end: usize, role: Role) -> Result<Work> {
     if role == Role::Consumer {
-        let port = socket.get_ref().local_addr()?.port();
-        let command = format!("CLIENT SETNAME good-redis:{port}\r\n");
-        socket.get_mut().write_all(command.as_bytes()).await?;
-        // rafka's answer is a text with its length.
-        if line(&mut socket).await?.starts_with('$') {
-            line(&mut socket).await?;
-        }
+        let way = [Way::List, Way::Http, Way::Grpc].get(front_end);
+        let way = *way.context("no such front end")?;
+        let consumer = Consumer::connect(target, way, way.group()).await?;
+        return Ok(Work::Consume(consumer));
     }
-    Ok(socket)
-}
-
-async fn line(socket: &mut BufReader<TcpStream>) -> Result<String> {
-    let mut line = String::new();
-    if socket.read_line(&mut line).await? == 0 {
-        bail!("closed");
-    }
-    Ok(line.trim_end().to_owned())
+    let front_end = *FRONT_ENDS.get(front_end).context("no such front end")?;
+    Ok(Work::Produce(Client::connect(target, front_end).await?))
 }

@@ -8,21 +8,19 @@
 mod clients;
 mod report;
 
-use crate::run;
-use crate::torture::{self, BUILT};
+use crate::served::{self, PATIENCE, Served};
+use crate::under_test::{self, BUILT};
 use anyhow::{Context as _, Result, bail};
+use barnabas_testkit::Cluster;
 use barnabas_testkit::hostile::{ATTACKS, Attack, Size, Target};
-use barnabas_testkit::{Cluster, Gateway};
 use clients::{Clients, Counts};
 use report::{Report, Row};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The part of this that is a process of its own.
 const STRIKE: &str = "--strike";
-/// For whatever has no bound of its own: the machine may be slow.
-const PATIENCE: Duration = Duration::from_secs(180);
 /// Until the clients have found their pace.
 const WARM_UP: Duration = Duration::from_secs(3);
 
@@ -33,14 +31,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     {
         return strike(rest);
     }
-    raise_file_limit();
+    served::raise_file_limit();
     let words = Words::parse(arguments)?;
-    let world = World::start(&binary(words.is_built)?)?;
+    let world = World::start(&under_test::either(words.is_built)?)?;
     let mut report = Report::new(&words.line, words.is_built);
     for attack in &words.attacks {
         eprintln!("hostile: {}", attack.name);
         let row = world.bear(attack, words.length);
-        let row = row.with_context(|| format!("{}\n{}", attack.name, world.gateway.stderr()))?;
+        let row =
+            row.with_context(|| format!("{}\n{}", attack.name, world.served.gateway.stderr()))?;
         report.add(row);
     }
     report.print();
@@ -51,32 +50,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     report.close()
 }
 
-/// 10,000 connections are more than shells allow a process.
-fn raise_file_limit() {
-    if let Err(error) = rlimit::increase_nofile_limit(65_536) {
-        eprintln!("hostile: the limit of open files: {error}");
-    }
-}
-
-/// The gateway under test: a release build unless the debug build is to be
-/// taken as it is, or `GATEWAY_BINARY` names another.
-fn binary(is_built: bool) -> Result<PathBuf> {
-    if is_built || std::env::var_os("GATEWAY_BINARY").is_some() {
-        return torture::gateway();
-    }
-    run::checked(run::cargo().args(["build", "--release", "--package", "barnabas-server"]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR");
-    let target = target.map_or_else(|| run::root().join("target"), PathBuf::from);
-    Ok(target.join("release/barnabas"))
-}
-
 /// One attack, as a process: its name, the front ends' addresses, a topic and
 /// how many seconds. What the attackers have seen is written as JSON.
 fn strike(words: &[String]) -> Result<()> {
     let [name, redis, http, grpc, topic, seconds] = words else {
         bail!("{STRIKE} needs an attack, three addresses, a topic and seconds");
     };
-    raise_file_limit();
+    served::raise_file_limit();
     let attack = Attack::named(name).with_context(|| format!("no such attack: {name}"))?;
     let target = Target {
         redis: redis.parse()?,
@@ -92,10 +72,8 @@ fn strike(words: &[String]) -> Result<()> {
 
 /// What is attacked.
 struct World {
-    gateway: Gateway,
-    target: Target,
+    served: Served,
     runtime: tokio::runtime::Runtime,
-    _folder: tempfile::TempDir,
     _kafka: Cluster,
 }
 
@@ -107,60 +85,28 @@ impl World {
             .start()?;
         let topic = "hostile";
         kafka.create_topic(topic, 4)?;
-        let folder = tempfile::tempdir()?;
-        let config = folder.path().join("barnabas.yaml");
-        // Every limit is the default.
-        let text = format!(
-            "clusters:\n  default:\n    properties: \
-             {{bootstrap.servers: '{}'}}\n    consume: {{initial_offset: oldest}}\n\
-             redis: {{listen: '127.0.0.1:0', reply: pair}}\nhttp: {{listen: '127.0.0.1:0'}}\n\
-             grpc: {{listen: '127.0.0.1:0'}}\n",
-            kafka.bootstrap_servers()
-        );
-        std::fs::write(&config, text)?;
-        let gateway = Gateway::builder(binary)
-            .args(["serve", "--config"])
-            .arg(&config)
-            .listeners(3)
-            .start_timeout(PATIENCE)
-            .spawn()?;
-        let address = |place: usize| {
-            let listening = gateway.listening().get(place);
-            let listening = listening.context("the gateway does not listen")?;
-            Ok::<_, anyhow::Error>(format!("{}:{}", listening.host, listening.port).parse()?)
-        };
-        let target = Target {
-            redis: address(0)?,
-            http: address(1)?,
-            grpc: address(2)?,
-            topic: topic.to_owned(),
-        };
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?;
+        let served = Served::start(binary, &kafka, topic, &[])?;
+        let runtime = served::runtime()?;
         Ok(Self {
-            gateway,
-            target,
+            served,
             runtime,
-            _folder: folder,
             _kafka: kafka,
         })
     }
 
     /// Well-behaved clients, alone and then beside the attack.
     fn bear(&self, attack: &'static Attack, length: Duration) -> Result<Row> {
-        let clients = Clients::start(&self.runtime, &self.target);
+        let clients = Clients::start(&self.runtime, &self.served.target);
         std::thread::sleep(WARM_UP);
         let quiet = self.watch(&clients, length)?;
-        let begun = self.gateway.resident_bytes()?;
+        let begun = self.served.gateway.resident_bytes()?;
         let mut attacker = self.attacker(attack, length)?;
         let during = self.watch(&clients, length);
         let seen = attacker.end(length);
         let (during, seen) = (during?, seen?);
         clients.stop(&self.runtime);
         // Once more, by clients that come now.
-        let after = Clients::start(&self.runtime, &self.target);
+        let after = Clients::start(&self.runtime, &self.served.target);
         let served = after.all_are_served(PATIENCE);
         after.stop(&self.runtime);
         Ok(Row {
@@ -169,8 +115,7 @@ impl World {
             during,
             begun,
             seen,
-            is_alive: self.gateway.status()?.is_none()
-                && !self.gateway.stderr().contains("panicked at"),
+            is_alive: self.served.is_well()?,
             is_served_after: served,
         })
     }
@@ -181,9 +126,9 @@ impl World {
         let started = Instant::now();
         let mut watched = Watched::default();
         while started.elapsed() < length {
-            watched.resident = watched.resident.max(self.gateway.resident_bytes()?);
-            watched.threads = watched.threads.max(self.gateway.threads()?.len());
-            watched.descriptors = watched.descriptors.max(self.gateway.descriptors()?);
+            watched.resident = watched.resident.max(self.served.gateway.resident_bytes()?);
+            watched.threads = watched.threads.max(self.served.gateway.threads()?.len());
+            watched.descriptors = watched.descriptors.max(self.served.gateway.descriptors()?);
             std::thread::sleep(Duration::from_millis(100));
         }
         watched.seconds = started.elapsed().as_secs_f64();
@@ -198,7 +143,7 @@ impl World {
             http,
             grpc,
             topic,
-        } = &self.target;
+        } = &self.served.target;
         let child = Command::new("nice")
             .args(["-n", "19"])
             .arg(own)

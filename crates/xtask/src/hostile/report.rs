@@ -2,9 +2,8 @@
 
 use super::Watched;
 use super::clients::KINDS;
-use crate::run;
-use crate::torture::machine;
-use anyhow::{Context as _, Result, bail};
+use crate::{report, under_test};
+use anyhow::Result;
 use barnabas_testkit::hostile::{ATTACKS, Attack};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -112,11 +111,7 @@ impl Report {
     pub(crate) fn new(line: &str, is_built: bool) -> Self {
         Self {
             line: line.to_owned(),
-            build: if is_built {
-                "debug build"
-            } else {
-                "release build"
-            },
+            build: under_test::build_name(is_built),
             rows: Vec::new(),
         }
     }
@@ -147,11 +142,7 @@ impl Report {
              opened | ended | result |\n|---|---|---|---|---|---|---|---|---|---|\n",
         );
         for row in &self.rows {
-            let result = if row.has_passed() {
-                "passed"
-            } else {
-                "**failed**"
-            };
+            let result = report::verdict(row.has_passed());
             // Writing to a String does not fail.
             let _ = writeln!(
                 table,
@@ -177,14 +168,10 @@ impl Report {
     pub(crate) fn write_json(&self) -> Result<()> {
         let document = json!({
             "command": self.command(),
-            "machine": machine(self.build),
+            "machine": self.machine(),
             "attacks": self.rows.iter().map(Row::to_json).collect::<Vec<_>>(),
         });
-        let folder = run::root().join("target/hostile");
-        std::fs::create_dir_all(&folder)?;
-        let path = folder.join("results.json");
-        std::fs::write(&path, serde_json::to_string_pretty(&document)?)
-            .with_context(|| path.display().to_string())
+        report::write_json("hostile/results", &document)
     }
 
     pub(crate) fn write_docs(&self) -> Result<()> {
@@ -197,26 +184,23 @@ impl Report {
             page,
             "\n## Results\n\n`{}`; {}.\n\n{}",
             self.command(),
-            machine(self.build),
+            self.machine(),
             self.table()
         );
-        let path = run::root().join("docs/hostile.md");
-        std::fs::write(&path, page).with_context(|| path.display().to_string())
+        report::write_page("hostile", &page)
     }
 
     /// The closing line; an error if anything has failed.
     pub(crate) fn close(&self) -> Result<()> {
         let passed = self.rows.iter().filter(|row| row.has_passed()).count();
-        println!("hostile: {} attacks, {passed} passed", self.rows.len());
-        if passed < self.rows.len() || self.rows.is_empty() {
-            bail!("hostile: attacks were felt");
-        }
-        Ok(())
+        report::close("hostile", "attacks", passed, self.rows.len())
     }
 
     fn command(&self) -> String {
-        format!("cargo xtask hostile {}", self.line)
-            .trim()
-            .to_owned()
+        report::command("hostile", &self.line)
+    }
+
+    fn machine(&self) -> String {
+        report::machine(&format!("{}, Apache Kafka 4.1", self.build))
     }
 }

@@ -14,18 +14,14 @@ mod workload;
 mod world;
 
 use crate::run;
-use anyhow::{Context as _, Result, bail};
+use crate::under_test::{self, BUILT};
+use anyhow::{Context as _, Result};
 use faults::{SCENARIOS, Scenario};
 use ledger::Findings;
 use report::Report;
-pub(crate) use report::machine;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use workload::Workload;
 use world::World;
-
-/// Gateway and npm package are built already.
-pub(crate) const BUILT: &str = "--built";
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let words = Words::parse(arguments)?;
@@ -34,7 +30,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         crate::node::fetch()?;
         crate::node::build(&[])?;
     }
-    let binary = gateway()?;
+    let binary = under_test::debug()?;
     let mut report = Report::new(&words.line);
     let mut world: Option<World> = None;
     for scenario in &words.scenarios {
@@ -139,20 +135,6 @@ impl Stage<'_> {
         findings.broken.extend(self.world.casualties());
         Ok(findings)
     }
-}
-
-/// The gateway under test: the debug build, or what `GATEWAY_BINARY` names.
-pub(crate) fn gateway() -> Result<PathBuf> {
-    if let Some(binary) = std::env::var_os("GATEWAY_BINARY") {
-        return Ok(binary.into());
-    }
-    let target = std::env::var_os("CARGO_TARGET_DIR");
-    let target = target.map_or_else(|| run::root().join("target"), PathBuf::from);
-    let binary = target.join("debug/barnabas");
-    if !binary.exists() {
-        bail!("there is no {}", binary.display());
-    }
-    Ok(binary)
 }
 
 /// What was typed.

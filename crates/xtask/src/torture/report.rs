@@ -2,15 +2,12 @@
 
 use super::faults::{SCENARIOS, Scenario};
 use super::ledger::Findings;
-use crate::run;
-use anyhow::{Context as _, Result, bail};
+use crate::{report, under_test};
+use anyhow::Result;
 use serde_json::json;
 use std::fmt::Write as _;
-use std::process::Command;
 use std::time::Duration;
 
-/// What is under test, unless `GATEWAY_BINARY` names it.
-const BUILD: &str = "debug build";
 /// In front of the results in the docs: what is done and checked.
 const PAGE: &str = include_str!("page.md");
 
@@ -74,11 +71,7 @@ impl Report {
              again | repeated | result |\n|---|---|---|---|---|---|---|---|---|---|\n",
         );
         for row in &self.rows {
-            let result = if row.has_passed() {
-                "passed"
-            } else {
-                "**failed**"
-            };
+            let result = report::verdict(row.has_passed());
             // Writing to a String does not fail.
             let _ = match &row.outcome {
                 Ok(found) => writeln!(
@@ -127,14 +120,10 @@ impl Report {
         });
         let document = json!({
             "command": self.command(),
-            "machine": machine(BUILD),
+            "machine": machine(),
             "scenarios": rows.collect::<Vec<_>>(),
         });
-        let folder = run::root().join("target/torture");
-        std::fs::create_dir_all(&folder)?;
-        let path = folder.join("results.json");
-        std::fs::write(&path, serde_json::to_string_pretty(&document)?)
-            .with_context(|| path.display().to_string())
+        report::write_json("torture/results", &document)
     }
 
     pub(crate) fn write_docs(&self) -> Result<()> {
@@ -147,37 +136,24 @@ impl Report {
             page,
             "\n## Results\n\n`{}`; {}.\n\n{}",
             self.command(),
-            machine(BUILD),
+            machine(),
             self.table()
         );
-        let path = run::root().join("docs/torture.md");
-        std::fs::write(&path, page).with_context(|| path.display().to_string())
+        report::write_page("torture", &page)
     }
 
     /// The closing line; an error if anything has failed.
     pub(crate) fn close(&self) -> Result<()> {
         let passed = self.rows.iter().filter(|row| row.has_passed()).count();
-        println!("torture: {} scenarios, {passed} passed", self.rows.len());
-        if passed < self.rows.len() || self.rows.is_empty() {
-            bail!("torture: promises were broken");
-        }
-        Ok(())
+        report::close("torture", "scenarios", passed, self.rows.len())
     }
 
     fn command(&self) -> String {
-        format!("cargo xtask torture {}", self.line)
-            .trim()
-            .to_owned()
+        report::command("torture", &self.line)
     }
 }
 
-/// The machine in a few words, and what is measured on it.
-pub(crate) fn machine(build: &str) -> String {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let kernel = Command::new("uname")
-        .arg("-sr")
-        .output()
-        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        .unwrap_or_default();
-    format!("{cores} cores, {kernel}, {build}, Apache Kafka 4.1")
+fn machine() -> String {
+    let build = under_test::build_name(true);
+    report::machine(&format!("{build}, Apache Kafka 4.1"))
 }
