@@ -104,7 +104,15 @@ struct Outcome {
 impl Stage<'_> {
     fn stored(&self) -> Result<i64> {
         let topic = &self.served.target.topic;
-        Ok(self.kafka.end_offsets(topic)?.values().sum())
+        let started = Instant::now();
+        loop {
+            match self.kafka.end_offsets(topic) {
+                Ok(offsets) => return Ok(offsets.values().sum()),
+                Err(error) if started.elapsed() > served::PATIENCE => return Err(error.into()),
+                // A broker that has much to do says so with the next answer.
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
     }
 
     /// What is done from now on, when it has found its pace.
