@@ -81,7 +81,5 @@ fn build() -> Result<PathBuf> {
 
 /// Where release builds are.
 fn release_folder() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR");
-    let target = target.map_or_else(|| run::root().join("target"), PathBuf::from);
-    target.join("release")
+    run::target().join("release")
 }

@@ -65,9 +65,7 @@ fn binary(is_built: bool) -> Result<PathBuf> {
         return torture::gateway();
     }
     run::checked(run::cargo().args(["build", "--release", "--package", "barnabas-server"]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR");
-    let target = target.map_or_else(|| run::root().join("target"), PathBuf::from);
-    Ok(target.join("release/barnabas"))
+    Ok(run::target().join("release/barnabas"))
 }
 
 /// One attack, as a process: its name, the front ends' addresses, a topic and

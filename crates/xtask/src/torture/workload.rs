@@ -4,7 +4,7 @@
 //! again, since nobody knows.
 
 mod grpc;
-mod http;
+pub(super) mod http;
 mod redis;
 
 use super::ledger::{Durability, Ledger, Place, Value};
@@ -53,6 +53,8 @@ pub(crate) struct Workload {
 #[derive(Debug)]
 struct Shared {
     fleet: Arc<Fleet>,
+    /// Whom clients trust, in PEM.
+    roots: String,
     ledger: Arc<Ledger>,
     topic: String,
     is_producing: AtomicBool,
@@ -150,6 +152,7 @@ impl Workload {
         let ledger = Arc::new(Ledger::default());
         let shared = Arc::new(Shared {
             fleet: Arc::clone(&world.fleet),
+            roots: world.certificates.all(),
             ledger: Arc::clone(&ledger),
             topic: topic.clone(),
             is_producing: AtomicBool::new(true),
@@ -236,7 +239,9 @@ impl Workload {
         let mut quiet_since = Instant::now();
         let mut log = world.log(&self.topic)?;
         loop {
-            let missing = self.ledger.missing(&log);
+            let aside = world.set_aside()?;
+            let mut missing = self.ledger.missing(&log);
+            missing.retain(|value| !aside.has(value));
             let open = self.ledger.groups();
             let open = open.iter().map(|group| self.ledger.open(group, &log).len());
             let open: usize = open.sum();

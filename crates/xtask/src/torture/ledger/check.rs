@@ -1,6 +1,6 @@
 //! The promises, and what breaks them.
 
-use super::{Book, Delivery, Durability, Group, Ledger, Place, Value, by_value};
+use super::{Aside, Book, Delivery, Durability, Group, Ledger, Place, Value, by_value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 const EXAMPLES: usize = 5;
 
 /// What holds under a scenario's fault.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Promises {
     /// A gateway was killed: what its checkpoint does not name is sent again.
     pub(crate) journal_may_repeat: bool,
+    /// Kafka refuses what a journal has taken: it is kept aside.
+    pub(crate) journal_may_set_aside: bool,
     /// Owners of partitions or the group's coordinator were lost: what was
     /// acknowledged and not committed before, and until everybody has found
     /// back, may come again.
@@ -42,6 +44,8 @@ pub(crate) struct Findings {
     pub(crate) again: usize,
     /// Are in Kafka more than once, within the bound.
     pub(crate) repeated: usize,
+    /// Were accepted by a journal, which has kept them aside since Kafka has refused them.
+    pub(crate) aside: usize,
 }
 
 impl Findings {
@@ -60,8 +64,11 @@ impl Findings {
 
 impl Ledger {
     /// Compares what clients were told with what Kafka has.
-    pub(crate) fn check(&self, log: &[Place], promises: Promises) -> Findings {
-        let missing = self.missing(log);
+    pub(crate) fn check(&self, log: &[Place], aside: &Aside, promises: Promises) -> Findings {
+        let (kept, missing): (Vec<Value>, Vec<Value>) = self
+            .missing(log)
+            .into_iter()
+            .partition(|value| promises.journal_may_set_aside && aside.has(value));
         let open: Vec<(String, Vec<Place>)> = self
             .groups()
             .into_iter()
@@ -72,6 +79,7 @@ impl Ledger {
             accepted: book.accepted.len(),
             refused: book.refused.values().sum(),
             unknown: book.unknown.values().sum(),
+            aside: kept.len(),
             ..Findings::default()
         };
         let there: BTreeSet<&Place> = log.iter().collect();
