@@ -121,6 +121,7 @@ struct Book {
     unknown: BTreeMap<String, u64>,
     first_refusal: BTreeMap<String, String>,
     groups: BTreeMap<String, Group>,
+    is_settled_since: Option<Instant>,
     is_healed_since: Option<Instant>,
     /// What was asked before does not count: the topic was another one.
     begins: Option<Instant>,
@@ -136,6 +137,7 @@ impl Default for Book {
             unknown: BTreeMap::new(),
             first_refusal: BTreeMap::new(),
             groups: BTreeMap::new(),
+            is_settled_since: None,
             is_healed_since: None,
             begins: None,
         }
@@ -304,6 +306,11 @@ impl Ledger {
                 story.safe_since.get_or_insert_with(Instant::now);
             }
         }
+    }
+
+    /// All groups have come together and committed.
+    pub(crate) fn settled(&self) {
+        self.book().is_settled_since = Some(Instant::now());
     }
 
     /// The fault is over and everybody has found back.

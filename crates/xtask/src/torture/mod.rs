@@ -95,6 +95,7 @@ fn play(world: &mut World, scenarios: &[&Scenario], length: Duration) -> Result<
     let mut work = Workload::start(world, first.name)?;
     work.flows().context("before the fault")?;
     world.settle(&work).context("before the fault")?;
+    work.ledger.settled();
     let mut turn = 0;
     loop {
         for scenario in scenarios {

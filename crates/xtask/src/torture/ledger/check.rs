@@ -189,8 +189,11 @@ fn returns(name: &str, group: &Group, book: &Book, promises: Promises, findings:
             continue;
         }
         let is_safe = |one: &&Delivery| story.safe_since.is_some_and(|safe| one.asked > safe);
-        let is_in_the_fault = book.is_healed_since.is_none_or(|healed| acked < healed);
-        if promises.acked_may_return && is_in_the_fault && !again.iter().any(is_safe) {
+        let is_in_the_fault =
+            promises.acked_may_return && book.is_healed_since.is_none_or(|healed| acked < healed);
+        // While members come one after the other, a commit may cross more than one rebalance.
+        let is_early = book.is_settled_since.is_some_and(|settled| acked < settled);
+        if (is_in_the_fault || is_early) && !again.iter().any(is_safe) {
             findings.again += again.len();
         } else {
             let came: Vec<String> = again.iter().map(|one| book.at(one.came)).collect();

@@ -257,6 +257,15 @@ fn what_was_acknowledged_must_not_come_again() {
         );
     }
 
+    // Acknowledged while the group came together: within the bound; later: not.
+    for (settled, is_found) in [(clock.at(60), false), (clock.at(0), true)] {
+        let (ledger, log) = good(&clock);
+        again(&ledger, &log);
+        ledger.0.lock().unwrap().is_settled_since = Some(settled);
+        let findings = ledger.check(&log, &Aside::default(), STRICT);
+        assert_eq!(!findings.broken.is_empty(), is_found);
+    }
+
     // Acknowledged when all was well again: none either.
     let (ledger, log) = good(&clock);
     ledger.healed();
