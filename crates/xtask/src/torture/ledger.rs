@@ -111,6 +111,14 @@ struct Group {
     left: u64,
 }
 
+impl Group {
+    fn lose(&mut self) {
+        let now = Instant::now();
+        let first = self.lost_between.map_or(now, |(first, _)| first);
+        self.lost_between = Some((first, now));
+    }
+}
+
 #[derive(Debug)]
 struct Book {
     /// What times are told from.
@@ -260,10 +268,13 @@ impl Ledger {
     pub(crate) fn lost(&self, group: &str) {
         let mut book = self.book();
         let group = book.groups.entry(group.to_owned()).or_default();
-        let now = Instant::now();
-        let first = group.lost_between.map_or(now, |(first, _)| first);
-        group.lost_between = Some((first, now));
+        group.lose();
         group.lost += 1;
+    }
+
+    /// Now, replies to all groups may be lost, which they notice later.
+    pub(crate) fn may_lose(&self) {
+        self.book().groups.values_mut().for_each(Group::lose);
     }
 
     fn with_story(&self, group: &str, place: &Place, act: impl FnOnce(&mut Story)) {

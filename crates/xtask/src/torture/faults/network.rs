@@ -20,13 +20,20 @@ const ROUGH: Conditions = Conditions {
 /// Disturbs the link as long as that takes.
 fn disturbed(
     world: &World,
+    work: &Workload,
     link: Link,
     conditions: Conditions,
     wait: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
+    if link == Link::Gateways {
+        work.ledger.may_lose();
+    }
     world.network()?.set(link, conditions);
     let waited = wait();
     world.network()?.restore();
+    if link == Link::Gateways {
+        work.ledger.may_lose();
+    }
     waited
 }
 
@@ -34,7 +41,7 @@ fn disturbed(
 /// told nothing for as long as they wait.
 fn silence(world: &World, work: &Workload, link: Link) -> Result<()> {
     let before = work.ledger.unanswered_count();
-    disturbed(world, link, Conditions::silent(), || {
+    disturbed(world, work, link, Conditions::silent(), || {
         eventually("clients to wait in vain", || {
             Ok(work.ledger.unanswered_count() > before)
         })
@@ -51,13 +58,13 @@ pub(super) fn silent_to_clients(world: &mut World, work: &mut Workload, _: usize
 
 pub(super) fn slow(world: &mut World, work: &mut Workload, _: usize) -> Result<()> {
     let slow = Conditions::limited(BYTES_PER_SECOND);
-    disturbed(world, Link::Brokers, slow, || work.flows())
+    disturbed(world, work, Link::Brokers, slow, || work.flows())
 }
 
 pub(super) fn rough(world: &mut World, work: &mut Workload, _: usize) -> Result<()> {
-    disturbed(world, Link::Brokers, ROUGH, || work.flows())
+    disturbed(world, work, Link::Brokers, ROUGH, || work.flows())
 }
 
 pub(super) fn rough_to_clients(world: &mut World, work: &mut Workload, _: usize) -> Result<()> {
-    disturbed(world, Link::Gateways, ROUGH, || work.flows())
+    disturbed(world, work, Link::Gateways, ROUGH, || work.flows())
 }
