@@ -9,8 +9,6 @@ use std::fmt::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
-/// What is under test, unless `GATEWAY_BINARY` names it.
-const BUILD: &str = "debug build";
 /// In front of the results in the docs: what is done and checked.
 const PAGE: &str = include_str!("page.md");
 
@@ -139,7 +137,7 @@ impl Report {
         });
         let document = json!({
             "command": self.command(),
-            "machine": machine(BUILD),
+            "machine": machine(&build()),
             "scenarios": rows.collect::<Vec<_>>(),
         });
         let folder = run::root().join("target/torture");
@@ -159,7 +157,7 @@ impl Report {
             page,
             "\n## Results\n\n`{}`; {}.\n\n{}",
             self.command(),
-            machine(BUILD),
+            machine(&build()),
             self.table()
         );
         let path = run::root().join("docs/torture.md");
@@ -181,6 +179,11 @@ impl Report {
             .trim()
             .to_owned()
     }
+}
+
+/// What is under test.
+fn build() -> String {
+    std::env::var("GATEWAY_BINARY").unwrap_or_else(|_| "debug build".to_owned())
 }
 
 /// The machine in a few words, and what is measured on it.
