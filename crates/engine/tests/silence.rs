@@ -7,7 +7,7 @@ use barnabas_engine::{
     Cluster as Opened, ClusterConfig, Durabilities, ErrorCode, Journal, JournalOptions, OnFull,
     OutboxSettings, PerTopic, ProduceError, Record, TopicState,
 };
-use barnabas_testkit::{Cluster, Network, Quickest};
+use barnabas_testkit::{Cluster, Conditions, Link, Network, Quickest};
 use std::time::{Duration, Instant};
 
 /// librdkafka's limits, but for that of messages.
@@ -80,7 +80,7 @@ async fn the_journal_takes_records_and_sends_them_in_order_afterwards() {
     tokio::time::timeout(AGAIN, journal.drained())
         .await
         .unwrap();
-    network(&kafka).drop_packets().unwrap();
+    network(&kafka).set(Link::Brokers, Conditions::silent());
     let begun = Instant::now();
     let mut next = 50;
     while begun.elapsed() < SILENCE {
@@ -89,7 +89,7 @@ async fn the_journal_takes_records_and_sends_them_in_order_afterwards() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     assert!(undelivered(journal) > 0, "nothing gets through");
-    network(&kafka).restore().unwrap();
+    network(&kafka).restore();
     tokio::time::timeout(AGAIN, journal.drained())
         .await
         .unwrap_or_else(|_| panic!("{:?}", journal.statistics()));
@@ -113,7 +113,7 @@ async fn memory_takes_records_up_to_its_bound_and_sends_them_in_order_afterwards
         topic.produce_async(value.as_str()).all().unwrap();
     }
     flush(&outbox).await;
-    network(&kafka).drop_packets().unwrap();
+    network(&kafka).set(Link::Brokers, Conditions::silent());
     let begun = Instant::now();
     let mut taken = 50;
     let mut refused = 0;
@@ -130,7 +130,7 @@ async fn memory_takes_records_up_to_its_bound_and_sends_them_in_order_afterwards
     assert_ne!(topic.info().state, TopicState::Up);
     assert!(taken >= 50 + BOUND, "{taken} were taken");
     assert!(refused > 0, "there is a bound");
-    network(&kafka).restore().unwrap();
+    network(&kafka).restore();
     let until = Instant::now() + AGAIN;
     assert_eq!(outbox.flush(until).await, 0);
     assert_eq!(values(&kafka, "buffered"), numbers(0..taken));
@@ -150,7 +150,7 @@ async fn who_waits_for_kafka_is_told_in_time_and_why() {
         .deliver("awaited", None, record, &[], None)
         .await
         .unwrap();
-    network(&kafka).drop_packets().unwrap();
+    network(&kafka).set(Link::Brokers, Conditions::silent());
     // It looks once a second, and waits for what is on its way.
     let mut quickest = Quickest::of(3, MESSAGE_LIMIT + Duration::from_secs(5));
     while quickest.is_missing() {
@@ -163,7 +163,7 @@ async fn who_waits_for_kafka_is_told_in_time_and_why() {
         };
         assert!(error.is(ErrorCode::MessageTimedOut), "{error:?}");
     }
-    network(&kafka).restore().unwrap();
+    network(&kafka).restore();
     let again = tokio::time::timeout(AGAIN, async {
         while producer
             .deliver("awaited", None, record, &[], None)

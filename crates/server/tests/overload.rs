@@ -3,7 +3,7 @@
 //! section 9).
 
 use crate::support::{address, binary, eventually, file, text};
-use barnabas_testkit::{Cluster, Gateway};
+use barnabas_testkit::{Cluster, Conditions, Gateway, Link};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -95,7 +95,8 @@ fn check(what: &str, seen: &Seen, grown: u64, bound: u64) {
 fn slow() -> Cluster {
     let kafka = Cluster::builder().isolated().start().unwrap();
     kafka.create_topic("slow", 1).unwrap();
-    kafka.network().unwrap().limit_rate(RATE).unwrap();
+    let network = kafka.network().unwrap();
+    network.set(Link::Brokers, Conditions::limited(RATE));
     kafka
 }
 

@@ -1,11 +1,15 @@
 //! What a cluster should be like, and the settings of Kafka that follow from it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::cluster::{Cluster, Plan};
 use crate::error::Result;
 use crate::fetch::KafkaVersion;
+
+/// Where brokers find their key and certificate for clients.
+pub(crate) const KEYSTORE: &str = "listener.name.sasl.ssl.keystore.location";
 
 /// Describes a cluster; [`ClusterBuilder::start`] starts it.
 #[derive(Clone, Debug)]
@@ -91,8 +95,30 @@ impl ClusterBuilder {
         self
     }
 
+    /// On the listener of [`ClusterBuilder::sasl`] clients speak TLS; brokers show what is in this
+    /// file, a key and its certificate in PEM ([`Cluster::reload_certificate`]).
+    pub fn tls(self, keystore: &Path) -> Self {
+        self.property(
+            "listener.security.protocol.map",
+            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_SSL",
+        )
+        .property("listener.name.sasl.ssl.keystore.type", "PEM")
+        .property(KEYSTORE, keystore.display().to_string())
+    }
+
+    /// Lets [`Cluster::deny`] take rights away from whoever logs in. Who does not log in may do
+    /// everything.
+    pub fn access_control(self) -> Self {
+        self.property(
+            "authorizer.class.name",
+            "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        )
+        .property("super.users", "User:ANONYMOUS")
+        .property("allow.everyone.if.no.acl.found", "true")
+    }
+
     /// Puts the brokers into a network of their own ([`Cluster::network`]), away from 127.0.0.1.
-    /// Needs root.
+    /// Needs root and `/dev/net/tun`.
     pub fn isolated(mut self) -> Self {
         self.is_isolated = true;
         self

@@ -264,6 +264,11 @@ impl Running {
         client::observer(&self.reachable())
     }
 
+    /// What the brokers were started with.
+    pub(crate) fn property(&self, key: &str) -> Option<&str> {
+        self.plan.properties.get(key).map(String::as_str)
+    }
+
     pub(crate) fn replication_factor(&self) -> i32 {
         i32::from(self.plan.brokers.min(3))
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::captured::Captured;
 use crate::error::{Error, Result};
+use crate::network::{self, Network};
 use crate::process::{Process, Signal};
 
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -36,6 +37,7 @@ pub struct GatewayBuilder {
     environment: Vec<(OsString, OsString)>,
     listeners: usize,
     start_timeout: Duration,
+    namespace: Option<String>,
 }
 
 impl GatewayBuilder {
@@ -71,6 +73,13 @@ impl GatewayBuilder {
         self
     }
 
+    /// Runs it where [`Network::gateways`] is, so that its clients' network can be disturbed. It has
+    /// to listen there.
+    pub fn inside(mut self, network: &Network) -> Self {
+        self.namespace = Some(network.gateways_namespace());
+        self
+    }
+
     /// Starts the process and waits until it has said on stderr where it listens.
     ///
     /// # Errors
@@ -80,7 +89,11 @@ impl GatewayBuilder {
         let mut command = Command::new(&self.binary);
         command
             .args(&self.arguments)
-            .envs(self.environment.iter().map(|(key, value)| (key, value)))
+            .envs(self.environment.iter().map(|(key, value)| (key, value)));
+        if let Some(namespace) = &self.namespace {
+            command = network::enter(namespace, &command);
+        }
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -125,6 +138,7 @@ impl Gateway {
             environment: Vec::new(),
             listeners: 1,
             start_timeout: Duration::from_secs(30),
+            namespace: None,
         }
     }
 

@@ -11,7 +11,8 @@
 //!
 //! In reading order: `fetch` gets Kafka and `prepare` makes it start fast; `builder` says what a cluster is like; `cluster` starts
 //! and ends it; `broker` is what tests do to one broker and `node` how that is done; `topics`,
-//! `records` and `groups` are questions to the cluster, asked through `client`; `shared` has the
+//! `records` and `groups` are questions to the cluster, asked through `client`; `access` and `quotas`
+//! bound what others may ask, `network` is what is between them and the cluster; `shared` has the
 //! common clusters. `timing` has bounds on time. `gateway` is the process under test and `captured` its output. Below both:
 //! `process` (children that cannot be left behind), `procfs`, `ports`, `run_folder`, `paths`,
 //! `error`; beside them `tools` installs programs, and `hostile` has clients that attack a gateway.
@@ -21,6 +22,7 @@
     allow(clippy::unwrap_used, reason = "a test says what it expects")
 )]
 
+mod access;
 mod broker;
 mod builder;
 mod captured;
@@ -46,6 +48,7 @@ mod timing;
 pub mod tools;
 mod topics;
 
+pub use access::Operation;
 pub use broker::Broker;
 pub use builder::ClusterBuilder;
 pub use cluster::Cluster;
@@ -53,7 +56,7 @@ pub use error::{Error, Result};
 pub use fetch::{KafkaFiles, KafkaVersion, fetch};
 pub use gateway::{Gateway, GatewayBuilder, Listening};
 pub use groups::GroupMember;
-pub use network::Network;
+pub use network::{Conditions, Link, Network};
 pub use process::{Process, Signal};
 pub use records::{NewRecord, Position, Record};
 pub use shared::{shared, shared_auto_create, topic_name};

@@ -5,6 +5,7 @@ use std::collections::hash_map::RandomState;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::hash::BuildHasher;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -59,7 +60,7 @@ impl Node {
 
     fn at(&self, port: &Port) -> String {
         let network = self.network.as_ref();
-        let host = network.map_or("127.0.0.1", |network| network.address());
+        let host = network.map_or(Ipv4Addr::LOCALHOST, |network| network.address());
         format!("{host}:{}", port.number())
     }
 

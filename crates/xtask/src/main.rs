@@ -35,9 +35,10 @@ usage: cargo xtask <chore>
   ci                   format, clippy, deny, docs, test; what .ci/run calls
   bench [NAME]         measurements side by side with references
                        (--quick: fewer rounds; --write-docs: update docs/benchmarks.md)
-  torture [SCENARIO …|all] [--seconds N]
+  torture [SCENARIO …|all] [--seconds N] [--together] [--built]
                        faults under load, and what clients were told compared with
-                       what is in Kafka (--write-docs: write docs/torture.md)
+                       what is in Kafka (--together: scenarios share clients where they
+                       can; --write-docs: write docs/torture.md)
   hostile [ATTACK …|all] [--seconds N] [--built]
                        well-behaved clients beside hostile ones; --built: the debug build
                        that is there (--write-docs: write docs/hostile.md)

@@ -10,6 +10,13 @@ pub(crate) fn root() -> PathBuf {
     own.ancestors().nth(2).map(PathBuf::from).unwrap_or(own)
 }
 
+/// Where cargo puts what it builds.
+#[cfg(any(feature = "bench", feature = "torture"))]
+pub(crate) fn target() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR");
+    target.map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// The cargo that runs this, in the workspace's folder.
 pub(crate) fn cargo() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -41,16 +41,20 @@ pub(crate) fn either(is_built: bool) -> Result<PathBuf> {
 /// How it is called on a page.
 #[cfg(feature = "torture")]
 pub(crate) fn build_name(is_built: bool) -> &'static str {
-    if is_built {
-        "debug build"
-    } else {
+    // Wherever cargo has put it.
+    let is_release = std::env::var_os("GATEWAY_BINARY").map_or(!is_built, |named| {
+        PathBuf::from(named)
+            .parent()
+            .is_some_and(|folder| folder.ends_with("release"))
+    });
+    if is_release {
         "release build"
+    } else {
+        "debug build"
     }
 }
 
 /// Where builds of a profile are.
 pub(crate) fn folder(profile: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR");
-    let target = target.map_or_else(|| run::root().join("target"), PathBuf::from);
-    target.join(profile)
+    run::target().join(profile)
 }

@@ -2,10 +2,11 @@
 
 // One process with the npm package: produces to a topic and consumes it, and
 // tells what it was told, a line of JSON for each.
-//   node client.js PACKAGE BROKERS TOPIC OFFSETS
+//   node client.js PACKAGE PROPERTIES TOPIC OFFSETS
 // "stop" on standard input ends producing, the end of it everything.
 
-const [, , folder, broker, topic, offset_directory] = process.argv;
+const [, , folder, properties, topic, offset_directory] = process.argv;
+const { 'bootstrap.servers': broker, ...access } = JSON.parse(properties);
 const { Consumer, Producer } = require(folder);
 
 const KEYS = 4;
@@ -16,7 +17,11 @@ const logger = { info() {}, warn: console.error, error: console.error };
 const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 // Quick to find back, and to see that the topic has grown.
-const driver_options = { 'reconnect.backoff.max.ms': 500, 'topic.metadata.refresh.interval.ms': 2000 };
+const driver_options = {
+  ...access,
+  'reconnect.backoff.max.ms': 500,
+  'topic.metadata.refresh.interval.ms': 2000,
+};
 
 let isProducing = true;
 
@@ -31,7 +36,7 @@ async function produce() {
   const next = new Array(KEYS).fill(0);
   for (let turn = 0; isProducing; turn = (turn + 1) % KEYS) {
     const key = `node-${turn}`;
-    const values = Array.from({ length: BATCH }, () => `node|${key}|${next[turn]++}`);
+    const values = Array.from({ length: BATCH }, () => `node|${key}|${next[turn]++}|`);
     const messages = values.map((payload) => ({ payload, key }));
     const asked = process.hrtime.bigint();
     try {

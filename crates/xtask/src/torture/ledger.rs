@@ -21,7 +21,8 @@ pub(crate) enum Durability {
     Kafka,
 }
 
-/// What a producer has sent: `writer|key|number`, where numbers ascend.
+/// What a producer has sent: `writer|key|number|`, where numbers ascend. No text is the
+/// beginning of another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Value {
     /// The front end and the way.
@@ -33,7 +34,7 @@ pub(crate) struct Value {
 
 impl Value {
     pub(crate) fn text(&self) -> String {
-        format!("{}|{}|{}", self.writer, self.key, self.number)
+        format!("{}|{}|{}|", self.writer, self.key, self.number)
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
@@ -54,6 +55,17 @@ pub(crate) struct Place {
     pub(crate) partition: i32,
     pub(crate) offset: i64,
     pub(crate) value: String,
+}
+
+/// What journals keep that Kafka has refused, in files whose messages are as they were.
+#[derive(Debug, Default)]
+pub(crate) struct Aside(pub(crate) Vec<String>);
+
+impl Aside {
+    pub(crate) fn has(&self, value: &Value) -> bool {
+        let value = value.text();
+        self.0.iter().any(|text| text.contains(&value))
+    }
 }
 
 /// A value that somebody was told is safe.
@@ -99,6 +111,14 @@ struct Group {
     left: u64,
 }
 
+impl Group {
+    fn lose(&mut self) {
+        let now = Instant::now();
+        let first = self.lost_between.map_or(now, |(first, _)| first);
+        self.lost_between = Some((first, now));
+    }
+}
+
 #[derive(Debug)]
 struct Book {
     /// What times are told from.
@@ -109,6 +129,7 @@ struct Book {
     unknown: BTreeMap<String, u64>,
     first_refusal: BTreeMap<String, String>,
     groups: BTreeMap<String, Group>,
+    is_settled_since: Option<Instant>,
     is_healed_since: Option<Instant>,
     /// What was asked before does not count: the topic was another one.
     begins: Option<Instant>,
@@ -124,6 +145,7 @@ impl Default for Book {
             unknown: BTreeMap::new(),
             first_refusal: BTreeMap::new(),
             groups: BTreeMap::new(),
+            is_settled_since: None,
             is_healed_since: None,
             begins: None,
         }
@@ -246,10 +268,13 @@ impl Ledger {
     pub(crate) fn lost(&self, group: &str) {
         let mut book = self.book();
         let group = book.groups.entry(group.to_owned()).or_default();
-        let now = Instant::now();
-        let first = group.lost_between.map_or(now, |(first, _)| first);
-        group.lost_between = Some((first, now));
+        group.lose();
         group.lost += 1;
+    }
+
+    /// Now, replies to all groups may be lost, which they notice later.
+    pub(crate) fn may_lose(&self) {
+        self.book().groups.values_mut().for_each(Group::lose);
     }
 
     fn with_story(&self, group: &str, place: &Place, act: impl FnOnce(&mut Story)) {
@@ -294,6 +319,11 @@ impl Ledger {
         }
     }
 
+    /// All groups have come together and committed.
+    pub(crate) fn settled(&self) {
+        self.book().is_settled_since = Some(Instant::now());
+    }
+
     /// The fault is over and everybody has found back.
     pub(crate) fn healed(&self) {
         self.book().is_healed_since = Some(Instant::now());
@@ -316,6 +346,34 @@ impl Ledger {
     pub(crate) fn unanswered_count(&self) -> u64 {
         let book = self.book();
         book.unknown.values().chain(book.refused.values()).sum()
+    }
+
+    /// How many requests of readers were lost, or streams ended.
+    pub(crate) fn lost_count(&self) -> u64 {
+        let book = self.book();
+        book.groups.values().map(|group| group.lost).sum()
+    }
+
+    /// How many messages had no answer or were refused, for each writer whose answers
+    /// mean that Kafka has them.
+    pub(crate) fn failures_in_kafka(&self) -> Vec<u64> {
+        let book = self.book();
+        let writers = book.durabilities.iter();
+        let writers = writers.filter(|(_, durability)| **durability == Durability::Kafka);
+        let count = |counts: &BTreeMap<String, u64>, name| counts.get(name).copied().unwrap_or(0);
+        writers
+            .map(|(name, _)| count(&book.unknown, name) + count(&book.refused, name))
+            .collect()
+    }
+
+    /// How many deliveries there were.
+    pub(crate) fn deliveries(&self) -> usize {
+        let book = self.book();
+        let stories = book
+            .groups
+            .values()
+            .flat_map(|group| group.stories.values());
+        stories.map(|story| story.deliveries.len()).sum()
     }
 
     /// How many messages were refused.

@@ -3,13 +3,16 @@
 //! in Kafka.
 //!
 //! In reading order: `ledger` has what clients were told, and the checks;
-//! `world` the brokers and gateways; `workload` the clients, `node` those of
+//! `world` the brokers and gateways, `certificates` what they show, `sick` what one
+//! of them has to put up with; `workload` the clients, `node` those of
 //! the npm package; `faults` what is done to them; `report` the results.
 
+mod certificates;
 mod faults;
 mod ledger;
 mod node;
 mod report;
+mod sick;
 mod workload;
 mod world;
 
@@ -23,6 +26,9 @@ use std::time::{Duration, Instant};
 use workload::Workload;
 use world::World;
 
+/// Scenarios share clients where they can: quicker, and one failure hides the next.
+pub(crate) const TOGETHER: &str = "--together";
+
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let words = Words::parse(arguments)?;
     if !words.is_built {
@@ -33,10 +39,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let binary = under_test::debug()?;
     let mut report = Report::new(&words.line);
     let mut world: Option<World> = None;
-    for scenario in &words.scenarios {
-        eprintln!("torture: {}", scenario.name);
+    for scenarios in words.plays() {
         let started = Instant::now();
-        let mut outcome = attempt(scenario, &mut world, &binary, words.length);
+        let mut outcome = attempt(scenarios, &mut world, &binary, words.length);
         let has_failed = !outcome.as_ref().is_ok_and(|found| found.broken.is_empty());
         if has_failed && let Some(world) = &world {
             eprint!("{}", world.tails());
@@ -45,7 +50,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         if let Ok(found) = &mut outcome {
             found.broken.sort();
         }
-        report.add(scenario, outcome, started.elapsed());
+        report.add(scenarios, outcome, started.elapsed());
         if has_failed {
             // What it has left behind is nobody else's trouble.
             world = None;
@@ -60,9 +65,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     report.close()
 }
 
-/// One scenario, in a world that is started unless there is one.
+/// Scenarios that share their clients, in a world that is started unless there is one.
 fn attempt(
-    scenario: &Scenario,
+    scenarios: &[&Scenario],
     world: &mut Option<World>,
     binary: &std::path::Path,
     length: Duration,
@@ -72,69 +77,48 @@ fn attempt(
     }
     let world = world.as_mut().context("no world")?;
     world.forget_last_words();
-    (scenario.run)(&mut Stage {
-        world,
-        name: scenario.name,
-        length,
-    })
+    play(world, scenarios, length)
 }
 
-/// What a scenario is played on.
-pub(crate) struct Stage<'a> {
-    pub(crate) world: &'a mut World,
-    name: &'static str,
-    length: Duration,
-}
-
-impl Stage<'_> {
-    /// Lets the clients work, injects the fault, once and as often as there is
-    /// time for, lets everybody find back, and checks. `fault` says what may
-    /// be expected when it is over.
-    pub(crate) fn play(
-        &mut self,
-        promises: ledger::Promises,
-        mut fault: impl FnMut(&mut World, &mut Workload) -> Result<()>,
-    ) -> Result<Findings> {
-        let mut work = Workload::start(self.world, self.name)?;
-        let started = Instant::now();
-        work.flows().context("before the fault")?;
-        self.world.settle(&work).context("before the fault")?;
-        self.tell(started, "the fault begins");
-        loop {
-            fault(self.world, &mut work)?;
-            work.flows().context("after the fault")?;
-            if started.elapsed() >= self.length {
-                break;
-            }
-        }
-        self.tell(started, "the fault is over");
-        self.world.settle(&work).context("after the fault")?;
-        work.ledger.healed();
-        work.flows().context("when all was well again")?;
-        self.tell(started, "all is well again");
-        let findings = self.conclude(work, promises);
-        self.tell(started, "compared");
-        findings
-    }
-
-    fn tell(&self, started: Instant, what: &str) {
+/// Lets the clients work, injects each fault, once and as often as there is time
+/// for, lets everybody find back, and checks.
+fn play(world: &mut World, scenarios: &[&Scenario], length: Duration) -> Result<Findings> {
+    let first = scenarios.first().context("no scenario")?;
+    let started = Instant::now();
+    let tell = |what: &str| {
         let seconds = started.elapsed().as_secs_f64();
-        eprintln!("torture: {}: {seconds:5.1} s: {what}", self.name);
+        eprintln!("torture: {seconds:5.1} s: {what}");
+    };
+    let mut work = Workload::start(world, first.name)?;
+    work.flows().context("before the fault")?;
+    world.settle(&work).context("before the fault")?;
+    work.ledger.settled();
+    let mut turn = 0;
+    loop {
+        for scenario in scenarios {
+            tell(scenario.name);
+            let injected = (scenario.inject)(world, &mut work, turn);
+            injected.context(scenario.name)?;
+            let goes_on = work.flows();
+            goes_on.with_context(|| format!("after {}", scenario.name))?;
+        }
+        turn += 1;
+        if started.elapsed() >= length {
+            break;
+        }
     }
-
-    /// Ends the clients and compares.
-    pub(crate) fn conclude(
-        &self,
-        mut work: Workload,
-        promises: ledger::Promises,
-    ) -> Result<Findings> {
-        work.stop_producing(self.world)?;
-        let log = work.drain(self.world)?;
-        let mut findings = work.ledger.check(&log, promises);
-        work.stop(self.world)?;
-        findings.broken.extend(self.world.casualties());
-        Ok(findings)
-    }
+    tell("the fault is over");
+    world.settle(&work).context("after the fault")?;
+    work.ledger.healed();
+    work.flows().context("when all was well again")?;
+    tell("all is well again");
+    work.stop_producing(world)?;
+    let log = work.drain(world)?;
+    let mut findings = work.ledger.check(&log, &world.set_aside()?, first.promises);
+    work.stop(world)?;
+    findings.broken.extend(world.casualties());
+    tell("compared");
+    Ok(findings)
 }
 
 /// What was typed.
@@ -143,16 +127,27 @@ struct Words {
     length: Duration,
     write_docs: bool,
     is_built: bool,
+    together: bool,
     line: String,
 }
 
 impl Words {
+    /// Which scenarios share their clients: each has its own, or, if that is asked for,
+    /// those that stand beside each other and promise the same have the same.
+    fn plays(&self) -> impl Iterator<Item = &[&'static Scenario]> {
+        let share = |one: &&Scenario, other: &&Scenario| {
+            self.together && one.promises == other.promises && !one.is_alone && !other.is_alone
+        };
+        self.scenarios.chunk_by(share)
+    }
+
     fn parse(arguments: &[String]) -> Result<Self> {
         let mut words = Self {
             scenarios: Vec::new(),
             length: Duration::ZERO,
             write_docs: false,
             is_built: false,
+            together: false,
             line: arguments
                 .iter()
                 .filter(|word| !matches!(word.as_str(), BUILT | "--write-docs"))
@@ -170,6 +165,7 @@ impl Words {
                 }
                 "--write-docs" => words.write_docs = true,
                 BUILT => words.is_built = true,
+                TOGETHER => words.together = true,
                 name => {
                     let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
                     let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
@@ -212,6 +208,27 @@ mod tests {
         assert_eq!(words.line, "kill-brokers --seconds 60");
         assert!(parsed("kill-everybody").is_err());
         assert!(parsed("--seconds").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn scenarios_that_promise_the_same_share_clients_if_asked_to() -> anyhow::Result<()> {
+        let names = |line: &str| {
+            let words = parsed(line)?;
+            let plays = words.plays();
+            let plays = plays.map(|play| play.iter().map(|one| one.name).collect());
+            Ok::<Vec<Vec<&str>>, anyhow::Error>(plays.collect())
+        };
+        let line = "kill-brokers pause-brokers recreate-topic slow-disk full-disk";
+        assert_eq!(names(line)?.len(), 5);
+        assert_eq!(
+            names(&format!("{line} --together"))?,
+            [
+                &["kill-brokers", "pause-brokers"][..],
+                &["recreate-topic"],
+                &["slow-disk", "full-disk"]
+            ]
+        );
         Ok(())
     }
 

@@ -6,7 +6,8 @@ use super::world::{PATIENCE, World, tail};
 use crate::{node, run};
 use anyhow::{Context as _, Result, bail};
 use barnabas_testkit::Process;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Write as _};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,7 +51,7 @@ impl NodeClient {
         command
             .arg(run::root().join("crates/xtask/src/torture/client.js"))
             .arg(node::folder())
-            .arg(world.kafka.bootstrap_servers())
+            .arg(json!(world.access().into_iter().collect::<BTreeMap<_, _>>()).to_string())
             .arg(topic)
             .arg(offsets)
             .stdin(stdin)

@@ -12,8 +12,9 @@ use std::time::Duration;
 const PAGE: &str = include_str!("page.md");
 
 struct Row {
-    scenario: &'static str,
-    about: &'static str,
+    /// One, or several that shared clients.
+    scenario: String,
+    about: String,
     outcome: Result<Findings, String>,
     took: Duration,
 }
@@ -41,10 +42,19 @@ impl Report {
     }
 
     /// Adds a result, and says at once what is wrong.
-    pub(crate) fn add(&mut self, scenario: &Scenario, outcome: Result<Findings>, took: Duration) {
+    pub(crate) fn add(
+        &mut self,
+        scenarios: &[&Scenario],
+        outcome: Result<Findings>,
+        took: Duration,
+    ) {
+        let all = |of: fn(&Scenario) -> &'static str, between| {
+            let parts: Vec<&str> = scenarios.iter().map(|scenario| of(scenario)).collect();
+            parts.join(between)
+        };
         let row = Row {
-            scenario: scenario.name,
-            about: scenario.about,
+            scenario: all(|scenario| scenario.name, ", "),
+            about: all(|scenario| scenario.about, "; "),
             outcome: outcome.map_err(|error| format!("{error:#}")),
             took,
         };
@@ -68,7 +78,7 @@ impl Report {
     fn table(&self) -> String {
         let mut table = String::from(
             "| scenario | accepted | no answer | refused | deliveries | acked | left | \
-             again | repeated | result |\n|---|---|---|---|---|---|---|---|---|---|\n",
+             again | repeated | aside | result |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
         );
         for row in &self.rows {
             let result = report::verdict(row.has_passed());
@@ -76,7 +86,7 @@ impl Report {
             let _ = match &row.outcome {
                 Ok(found) => writeln!(
                     table,
-                    "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} | {result} |",
+                    "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} | {} | {result} |",
                     row.scenario,
                     found.accepted,
                     found.unknown,
@@ -85,9 +95,10 @@ impl Report {
                     found.acked,
                     found.left,
                     found.again,
-                    found.repeated
+                    found.repeated,
+                    found.aside
                 ),
-                Err(_) => writeln!(table, "| `{}` | | | | | | | | | {result} |", row.scenario),
+                Err(_) => writeln!(table, "| `{}` | | | | | | | | | | {result} |", row.scenario),
             };
         }
         table
@@ -116,6 +127,7 @@ impl Report {
                 "left": count(|found| found.left),
                 "again": count(|found| found.again as u64),
                 "repeated": count(|found| found.repeated as u64),
+                "aside": count(|found| found.aside as u64),
             })
         });
         let document = json!({

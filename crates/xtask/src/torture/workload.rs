@@ -4,13 +4,14 @@
 //! again, since nobody knows.
 
 mod grpc;
-mod http;
+pub(super) mod http;
 mod redis;
 
 use super::ledger::{Durability, Ledger, Place, Value};
 use super::node::NodeClient;
 use super::world::{Address, Fleet, PATIENCE, World, eventually};
 use anyhow::{Context as _, Result, bail};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -53,6 +54,8 @@ pub(crate) struct Workload {
 #[derive(Debug)]
 struct Shared {
     fleet: Arc<Fleet>,
+    /// Whom clients trust, in PEM.
+    roots: String,
     ledger: Arc<Ledger>,
     topic: String,
     is_producing: AtomicBool,
@@ -150,6 +153,7 @@ impl Workload {
         let ledger = Arc::new(Ledger::default());
         let shared = Arc::new(Shared {
             fleet: Arc::clone(&world.fleet),
+            roots: world.certificates.all(),
             ledger: Arc::clone(&ledger),
             topic: topic.clone(),
             is_producing: AtomicBool::new(true),
@@ -232,11 +236,20 @@ impl Workload {
     /// what there is then.
     pub(crate) fn drain(&self, world: &World) -> Result<Vec<Place>> {
         let started = Instant::now();
-        let mut ends = world.kafka.end_offsets(&self.topic)?;
+        let mut ends = BTreeMap::new();
         let mut quiet_since = Instant::now();
-        let mut log = world.log(&self.topic)?;
+        let mut log = Vec::new();
         loop {
-            let missing = self.ledger.missing(&log);
+            // Leaders may change once more; who does not answer is asked again.
+            if let Ok(now) = world.kafka.end_offsets(&self.topic)
+                && now != ends
+                && let Ok(all) = world.log(&self.topic)
+            {
+                (ends, log, quiet_since) = (now, all, Instant::now());
+            }
+            let aside = world.set_aside()?;
+            let mut missing = self.ledger.missing(&log);
+            missing.retain(|value| !aside.has(value));
             let open = self.ledger.groups();
             let open = open.iter().map(|group| self.ledger.open(group, &log).len());
             let open: usize = open.sum();
@@ -246,11 +259,6 @@ impl Workload {
                 return Ok(log);
             }
             std::thread::sleep(Duration::from_millis(250));
-            let now = world.kafka.end_offsets(&self.topic)?;
-            if now != ends {
-                (ends, quiet_since) = (now, Instant::now());
-                log = world.log(&self.topic)?;
-            }
         }
     }
 

@@ -1,11 +1,13 @@
 //! What is put under faults: three brokers of which one may go, and three
 //! gateways in front of them with a journal each.
 
-use super::ledger::Place;
+use super::certificates::{Certificates, Holder};
+use super::ledger::{Aside, Place};
 use super::node::NodeClient;
-use super::workload::Workload;
+use super::sick::{SICK, Sick};
+use super::workload::{Workload, http};
 use anyhow::{Context as _, Result, bail};
-use barnabas_testkit::{Cluster, Gateway, Signal};
+use barnabas_testkit::{Cluster, Gateway, Network, Signal};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -52,55 +54,65 @@ impl Fleet {
     }
 }
 
-/// How a gateway is started, where it is not as usual.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Special {
-    /// In the place of its folder's `journal`.
-    pub(crate) journal: Option<PathBuf>,
-    /// Beside this process's own.
-    pub(crate) environment: Vec<(String, String)>,
-}
+/// Whom brokers let in.
+pub(crate) const USER: &str = "gateway";
+const PASSWORD: &str = "s3cret";
 
 /// Everything that runs. It is kept from scenario to scenario.
 pub(crate) struct World {
     pub(crate) kafka: Cluster,
     pub(crate) fleet: Arc<Fleet>,
+    pub(crate) certificates: Certificates,
+    pub(crate) sick: Sick,
     gateways: Vec<Option<Gateway>>,
     /// What gateways said that have gone since.
     last_words: Vec<(usize, String)>,
     binary: PathBuf,
     folder: tempfile::TempDir,
     runtime: tokio::runtime::Runtime,
+    client: reqwest::Client,
     topics: usize,
 }
 
 impl World {
     /// Starts all of it.
     pub(crate) fn start(binary: &Path) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut certificates = Certificates::create(folder.path())?;
+        certificates.replace(Holder::Brokers, None)?;
         let kafka = Cluster::builder()
             .brokers(3)
             .heap_mb(256)
             // So that faults of the network befall what passes to them.
             .isolated()
+            .sasl(USER, PASSWORD)
+            .tls(&certificates.keystore())
+            .access_control()
             .start_timeout(PATIENCE)
             .property("leader.imbalance.check.interval.seconds", "2")
             .start()?;
+        let network = kafka.network().context("there is no network")?;
+        certificates.replace(Holder::Gateways, Some(network.gateways()))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()?;
+        let client = http::client(&certificates.all())?;
         let mut world = Self {
             kafka,
+            client,
             fleet: Arc::default(),
+            certificates,
+            sick: Sick::create(folder.path())?,
             gateways: (0..GATEWAYS).map(|_| None).collect(),
             last_words: Vec::new(),
             binary: binary.to_owned(),
-            folder: tempfile::tempdir()?,
+            folder,
             runtime,
             topics: 0,
         };
         for index in 0..GATEWAYS {
-            world.start_gateway(index, &Special::default())?;
+            world.start_gateway(index)?;
         }
         Ok(world)
     }
@@ -108,6 +120,28 @@ impl World {
     /// A folder of this world's own.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// What passes between all of them.
+    pub(crate) fn network(&self) -> Result<&Network> {
+        self.kafka.network().context("there is no network")
+    }
+
+    /// How librdkafka gets to the brokers.
+    pub(crate) fn access(&self) -> [(&'static str, String); 7] {
+        [
+            ("bootstrap.servers", self.kafka.sasl_bootstrap_servers()),
+            ("security.protocol", "sasl_ssl".to_owned()),
+            ("sasl.mechanism", "PLAIN".to_owned()),
+            ("sasl.username", USER.to_owned()),
+            ("sasl.password", PASSWORD.to_owned()),
+            (
+                "ssl.ca.location",
+                self.certificates.roots().display().to_string(),
+            ),
+            // Certificates are made before brokers have addresses.
+            ("ssl.endpoint.identification.algorithm", "none".to_owned()),
+        ]
     }
 
     /// Where its clients run.
@@ -129,19 +163,11 @@ impl World {
         Ok(folder)
     }
 
-    /// The journal of a gateway that is as usual.
-    pub(crate) fn journal(&self, index: usize) -> Result<PathBuf> {
-        Ok(self.gateway_folder(index)?.join("journal"))
-    }
-
     /// Starts a gateway, with the journal that it had before, and tells the
     /// clients.
-    pub(crate) fn start_gateway(&mut self, index: usize, special: &Special) -> Result<()> {
+    pub(crate) fn start_gateway(&mut self, index: usize) -> Result<()> {
         let config = self.gateway_folder(index)?.join("barnabas.yaml");
-        let journal = match &special.journal {
-            Some(journal) => journal.clone(),
-            None => self.journal(index)?,
-        };
+        let journal = self.journal(index)?;
         let text = format!(
             "\
 log: {{level: info}}
@@ -153,7 +179,7 @@ journal:
 clusters:
   default:
     properties:
-      bootstrap.servers: '{servers}'
+      {access}
       reconnect.backoff.max.ms: 500
       topic.metadata.refresh.interval.ms: 2000
       socket.timeout.ms: 10000
@@ -165,22 +191,34 @@ clusters:
       revoke_wait: 2s
       retry_backoff: 200ms
       session_timeout: 10s
-redis: {{listen: '127.0.0.1:0'}}
-http: {{listen: '127.0.0.1:0'}}
-grpc: {{listen: '127.0.0.1:0'}}
-replicas: {{advertised: '127.0.0.1:0'}}
+redis: {{listen: '{host}:0', tls: {tls}}}
+http: {{listen: '{host}:0', tls: {tls}}}
+grpc: {{listen: '{host}:0', tls: {tls}}}
+replicas: {{advertised: '{host}:0', ca: {roots}}}
 ",
             journal = journal.display(),
-            servers = self.kafka.bootstrap_servers(),
+            access = self
+                .access()
+                .map(|(key, value)| format!("{key}: '{value}'"))
+                .join("\n      "),
+            tls = format_args!(
+                "{{cert: {}, key: {}}}",
+                self.certificates.certificate().display(),
+                self.certificates.key().display()
+            ),
+            host = self.network()?.gateways(),
+            roots = self.certificates.roots().display(),
             ack_timeout = ACK_TIMEOUT.as_secs(),
         );
         std::fs::write(&config, text)?;
         let gateway = Gateway::builder(&self.binary)
             .args(["serve", "--config"])
             .arg(&config)
+            .inside(self.network()?)
             .listeners(3)
             .start_timeout(PATIENCE);
-        let environment = special.environment.iter();
+        let environment = self.sick.environment();
+        let environment = environment.iter().filter(|_| index == SICK);
         let gateway = environment
             .fold(gateway, |gateway, (name, value)| gateway.env(name, value))
             .spawn()?;
@@ -199,6 +237,31 @@ replicas: {{advertised: '127.0.0.1:0'}}
             *slot = Some(gateway);
         }
         Ok(())
+    }
+
+    fn journal(&self, index: usize) -> Result<PathBuf> {
+        Ok(match index {
+            SICK => self.sick.journal(),
+            _ => self.gateway_folder(index)?.join("journal"),
+        })
+    }
+
+    /// What Kafka has refused of the journals' messages: they are kept in files of
+    /// their own.
+    pub(crate) fn set_aside(&self) -> Result<Aside> {
+        let mut texts = Vec::new();
+        for index in 0..GATEWAYS {
+            let clusters = std::fs::read_dir(self.journal(index)?)?;
+            for cluster in clusters {
+                let cluster = cluster?.path();
+                for name in ["refused.old", "refused"] {
+                    // There is none as long as nothing was refused.
+                    let bytes = std::fs::read(cluster.join(name)).unwrap_or_default();
+                    texts.push(String::from_utf8_lossy(&bytes).into_owned());
+                }
+            }
+        }
+        Ok(Aside(texts))
     }
 
     /// A gateway that runs.
@@ -310,14 +373,11 @@ replicas: {{advertised: '127.0.0.1:0'}}
     fn committed(&self, turn: usize, group: &str, topic: &str) -> Result<Committed> {
         let (_, address) = self.fleet.pick(turn).context("no gateway")?;
         let url = format!(
-            "http://{}/v1/groups/{group}/topics/{topic}/offsets",
+            "https://{}/v1/groups/{group}/topics/{topic}/offsets",
             address.http
         );
         let reply = self.runtime.block_on(async {
-            let client = reqwest::Client::builder()
-                .timeout(Duration::from_secs(20))
-                .build()?;
-            let reply = client.get(&url).send().await?;
+            let reply = self.client.get(&url).send().await?;
             Ok::<_, anyhow::Error>((reply.status(), reply.text().await?))
         });
         // It may be as much under the fault as others.

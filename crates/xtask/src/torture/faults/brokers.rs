@@ -1,8 +1,6 @@
 //! Brokers that die, stand still, or lead no more.
 
-use super::{BROKER_STOPPED, COORDINATOR_LOST};
-use crate::torture::Stage;
-use crate::torture::ledger::Findings;
+use crate::torture::workload::Workload;
 use crate::torture::world::{World, eventually};
 use anyhow::{Context as _, Result};
 
@@ -25,52 +23,43 @@ fn in_sync(world: &World, topic: &str) -> Result<()> {
     })
 }
 
-/// The brokers, again and again.
-fn turns(world: &World) -> impl Iterator<Item = i32> + use<> {
+/// The broker whose turn it is.
+fn whose_turn(world: &World, turn: usize) -> Result<i32> {
     let ids: Vec<i32> = world.kafka.brokers().map(|broker| broker.id()).collect();
-    ids.into_iter().cycle()
+    ids.into_iter().cycle().nth(turn).context("no broker")
 }
 
 /// The next broker each time, under load.
-pub(super) fn kill(stage: &mut Stage<'_>) -> Result<Findings> {
-    let mut turns = turns(stage.world);
-    stage.play(COORDINATOR_LOST, |world, work| {
-        let id = turns.next().context("no broker")?;
-        world.kafka.broker(id).kill()?;
-        others_lead(world, &work.topic, id)?;
-        work.flows()?;
-        world.kafka.broker(id).start()?;
-        in_sync(world, &work.topic)
-    })
+pub(super) fn kill(world: &mut World, work: &mut Workload, turn: usize) -> Result<()> {
+    let id = whose_turn(world, turn)?;
+    world.kafka.broker(id).kill()?;
+    others_lead(world, &work.topic, id)?;
+    work.flows()?;
+    world.kafka.broker(id).start()?;
+    in_sync(world, &work.topic)
 }
 
 /// The next broker each time, under load. Its connections stay open.
-pub(super) fn pause(stage: &mut Stage<'_>) -> Result<Findings> {
-    let mut turns = turns(stage.world);
-    stage.play(COORDINATOR_LOST, |world, work| {
-        let id = turns.next().context("no broker")?;
-        world.kafka.broker(id).pause()?;
-        let moved = others_lead(world, &work.topic, id);
-        world.kafka.broker(id).resume()?;
-        moved?;
-        world.kafka.broker(id).wait_until_ready()?;
-        in_sync(world, &work.topic)
-    })
+pub(super) fn pause(world: &mut World, work: &mut Workload, turn: usize) -> Result<()> {
+    let id = whose_turn(world, turn)?;
+    world.kafka.broker(id).pause()?;
+    let moved = others_lead(world, &work.topic, id);
+    world.kafka.broker(id).resume()?;
+    moved?;
+    world.kafka.broker(id).wait_until_ready()?;
+    in_sync(world, &work.topic)
 }
 
 /// The next broker each time hands its partitions over, and gets them back: the
 /// controller looks every other second whether the preferred replicas lead.
-pub(super) fn move_leaders(stage: &mut Stage<'_>) -> Result<Findings> {
-    let mut turns = turns(stage.world);
-    stage.play(BROKER_STOPPED, |world, work| {
-        let preferred = world.kafka.leaders(&work.topic)?;
-        let id = turns.next().context("no broker")?;
-        world.kafka.broker(id).stop()?;
-        others_lead(world, &work.topic, id)?;
-        world.kafka.broker(id).start()?;
-        in_sync(world, &work.topic)?;
-        eventually("the preferred replicas to lead", || {
-            Ok(world.kafka.leaders(&work.topic)? == preferred)
-        })
+pub(super) fn move_leaders(world: &mut World, work: &mut Workload, turn: usize) -> Result<()> {
+    let id = whose_turn(world, turn)?;
+    world.kafka.broker(id).stop()?;
+    others_lead(world, &work.topic, id)?;
+    world.kafka.broker(id).start()?;
+    in_sync(world, &work.topic)?;
+    eventually("the broker to lead again", || {
+        let leaders = world.kafka.leaders(&work.topic)?;
+        Ok(leaders.values().any(|leader| *leader == id))
     })
 }

@@ -1,6 +1,6 @@
 //! The promises, and what breaks them.
 
-use super::{Book, Delivery, Durability, Group, Ledger, Place, Value, by_value};
+use super::{Aside, Book, Delivery, Durability, Group, Ledger, Place, Value, by_value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 const EXAMPLES: usize = 5;
 
 /// What holds under a scenario's fault.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Promises {
     /// A gateway was killed: what its checkpoint does not name is sent again.
     pub(crate) journal_may_repeat: bool,
+    /// Kafka refuses what a journal has taken: it is kept aside.
+    pub(crate) journal_may_set_aside: bool,
     /// Owners of partitions or the group's coordinator were lost: what was
     /// acknowledged and not committed before, and until everybody has found
     /// back, may come again.
@@ -42,6 +44,8 @@ pub(crate) struct Findings {
     pub(crate) again: usize,
     /// Are in Kafka more than once, within the bound.
     pub(crate) repeated: usize,
+    /// Were accepted by a journal, which has kept them aside since Kafka has refused them.
+    pub(crate) aside: usize,
 }
 
 impl Findings {
@@ -60,8 +64,11 @@ impl Findings {
 
 impl Ledger {
     /// Compares what clients were told with what Kafka has.
-    pub(crate) fn check(&self, log: &[Place], promises: Promises) -> Findings {
-        let missing = self.missing(log);
+    pub(crate) fn check(&self, log: &[Place], aside: &Aside, promises: Promises) -> Findings {
+        let (kept, missing): (Vec<Value>, Vec<Value>) = self
+            .missing(log)
+            .into_iter()
+            .partition(|value| promises.journal_may_set_aside && aside.has(value));
         let open: Vec<(String, Vec<Place>)> = self
             .groups()
             .into_iter()
@@ -72,6 +79,7 @@ impl Ledger {
             accepted: book.accepted.len(),
             refused: book.refused.values().sum(),
             unknown: book.unknown.values().sum(),
+            aside: kept.len(),
             ..Findings::default()
         };
         let there: BTreeSet<&Place> = log.iter().collect();
@@ -181,8 +189,11 @@ fn returns(name: &str, group: &Group, book: &Book, promises: Promises, findings:
             continue;
         }
         let is_safe = |one: &&Delivery| story.safe_since.is_some_and(|safe| one.asked > safe);
-        let is_in_the_fault = book.is_healed_since.is_none_or(|healed| acked < healed);
-        if promises.acked_may_return && is_in_the_fault && !again.iter().any(is_safe) {
+        let is_in_the_fault =
+            promises.acked_may_return && book.is_healed_since.is_none_or(|healed| acked < healed);
+        // While members come one after the other, a commit may cross more than one rebalance.
+        let is_early = book.is_settled_since.is_some_and(|settled| acked < settled);
+        if (is_in_the_fault || is_early) && !again.iter().any(is_safe) {
             findings.again += again.len();
         } else {
             let came: Vec<String> = again.iter().map(|one| book.at(one.came)).collect();
@@ -196,9 +207,9 @@ fn returns(name: &str, group: &Group, book: &Book, promises: Promises, findings:
     findings.add("records came again after their acknowledgement", &wrong);
 }
 
-/// To each reader, records of a partition come for the first time in their
-/// order, unless they may have been in a reply that was lost: what came from the
-/// first one on, but for what was produced after the last one.
+/// To each reader, records of a partition that come once come in their order, unless
+/// they may have been in a reply that was lost: what came from the first one on, but
+/// for what was produced after the last one.
 fn order_of_deliveries(
     name: &str,
     group: &Group,
@@ -210,7 +221,9 @@ fn order_of_deliveries(
     // Ascending by partition and offset.
     let stories = group.stories.iter();
     for (place, story) in stories.filter(|(place, _)| there.contains(place)) {
-        let Some(first) = story.deliveries.iter().min_by_key(|one| one.came) else {
+        // What came more than once may have been given to another reader before, and have
+        // been on its way for longer than the gateway waits for an acknowledgement.
+        let [first] = story.deliveries.as_slice() else {
             continue;
         };
         if let Some((first_lost, last_lost)) = group.lost_between

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 
 const GROUP: &str = "grpc";
@@ -52,8 +52,10 @@ pub(super) fn producers(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
     .collect()
 }
 
-async fn connect(address: &str) -> Result<Channel> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+async fn connect(address: &str, roots: &str) -> Result<Channel> {
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(roots));
+    let endpoint = Endpoint::from_shared(format!("https://{address}"))?
+        .tls_config(tls)?
         .connect_timeout(REQUEST_LIMIT)
         // A gateway whose network has gone says nothing.
         .http2_keep_alive_interval(Duration::from_secs(5))
@@ -67,7 +69,7 @@ async fn produce(mut writer: Writer, way: Way) {
     while shared.is_producing() {
         let result = match shared.next() {
             None => Err(anyhow::anyhow!("no gateway")),
-            Some((gateway, address)) => match connect(&address.grpc).await {
+            Some((gateway, address)) => match connect(&address.grpc, &shared.roots).await {
                 Err(error) => Err(error),
                 Ok(channel) if way == Way::Stream => {
                     produce_stream(&mut writer, gateway, channel).await
@@ -194,7 +196,7 @@ async fn consume(shared: Arc<Shared>, is_stream: bool) {
             tokio::time::sleep(BACKOFF).await;
             continue;
         };
-        let Ok(channel) = connect(&address.grpc).await else {
+        let Ok(channel) = connect(&address.grpc, &shared.roots).await else {
             tokio::time::sleep(BACKOFF).await;
             continue;
         };

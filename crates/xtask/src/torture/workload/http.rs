@@ -4,7 +4,7 @@
 use super::{BACKOFF, BATCH, PAUSE, REQUEST_LIMIT, SIP, Shared, Writer};
 use crate::torture::ledger::{Durability, Place, Value};
 use anyhow::Result;
-use reqwest::{Client, StatusCode};
+use reqwest::{Certificate, Client, ClientBuilder, StatusCode};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,8 +30,14 @@ impl Api {
     }
 }
 
-fn client() -> Result<Client> {
-    Ok(Client::builder().timeout(REQUEST_LIMIT).build()?)
+/// One that trusts these.
+pub(crate) fn client(roots: &str) -> Result<Client> {
+    let roots = Certificate::from_pem_bundle(roots.as_bytes())?;
+    let client = roots
+        .into_iter()
+        .fold(Client::builder(), ClientBuilder::add_root_certificate);
+    // What is negotiated would depend on what else is built.
+    Ok(client.http1_only().timeout(REQUEST_LIMIT).build()?)
 }
 
 pub(super) fn producers(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
@@ -44,7 +50,12 @@ pub(super) fn producers(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
     .into_iter()
     .map(|(name, api, durability)| {
         let writer = Writer::new(name, durability, shared);
-        Ok(tokio::spawn(produce(writer, client()?, api, durability)))
+        Ok(tokio::spawn(produce(
+            writer,
+            client(&shared.roots)?,
+            api,
+            durability,
+        )))
     })
     .collect()
 }
@@ -56,7 +67,7 @@ async fn produce(mut writer: Writer, client: Client, api: Api, durability: Durab
             tokio::time::sleep(BACKOFF).await;
             continue;
         };
-        let base = format!("http://{}", address.http);
+        let base = format!("https://{}", address.http);
         let batch = writer.batch(if api == Api::Native { BATCH } else { 1 });
         let request = match api {
             Api::Native => native(&client, &base, &shared.topic, durability, &batch),
@@ -141,7 +152,7 @@ pub(super) fn consumers(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
         for _ in 0..CONSUMERS {
             let consumer = Consumer {
                 shared: Arc::clone(shared),
-                client: client()?,
+                client: client(&shared.roots)?,
                 api,
                 reader: shared.new_reader(),
             };
@@ -167,7 +178,7 @@ impl Consumer {
                 continue;
             };
             let asked = Instant::now();
-            let request = self.take(&format!("http://{}", address.http));
+            let request = self.take(&format!("https://{}", address.http));
             let Some((status, body)) = sent(request).await else {
                 self.shared.ledger.lost(self.api.group());
                 tokio::time::sleep(BACKOFF).await;
@@ -242,7 +253,7 @@ impl Consumer {
                 tokio::time::sleep(BACKOFF).await;
                 continue;
             };
-            let base = format!("http://{}", address.http);
+            let base = format!("https://{}", address.http);
             let url = match self.api {
                 Api::Native => format!("{base}/v1/groups/{group}/topics/{topic}/acks"),
                 Api::Pixy => format!("{base}/topics/{topic}/acks?group={group}"),

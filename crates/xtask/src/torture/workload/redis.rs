@@ -4,7 +4,7 @@
 use super::{BACKOFF, BATCH, PAUSE, REQUEST_LIMIT, SIP, Shared, Writer};
 use crate::torture::ledger::{Durability, Place};
 use anyhow::{Context as _, Result};
-use redis::{Connection, ConnectionLike as _, Value as Reply};
+use redis::{Connection, ConnectionLike as _, TlsCertificates, Value as Reply};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
@@ -34,8 +34,12 @@ pub(super) fn all(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
     Ok(threads)
 }
 
-fn connect(address: &str) -> Result<Connection> {
-    let client = redis::Client::open(format!("redis://{address}/"))?;
+fn connect(address: &str, roots: &str) -> Result<Connection> {
+    let trusted = TlsCertificates {
+        client_tls: None,
+        root_cert: Some(roots.as_bytes().to_vec()),
+    };
+    let client = redis::Client::build_with_tls(format!("rediss://{address}/"), trusted)?;
     let connection = client.get_connection_with_timeout(REQUEST_LIMIT)?;
     connection.set_read_timeout(Some(REQUEST_LIMIT))?;
     connection.set_write_timeout(Some(REQUEST_LIMIT))?;
@@ -49,7 +53,7 @@ fn produce(mut writer: Writer, durability: Durability) {
     while shared.is_producing() {
         let Some((gateway, mut connection)) = open.take().or_else(|| {
             let (gateway, address) = shared.next()?;
-            Some((gateway, connect(&address.redis).ok()?))
+            Some((gateway, connect(&address.redis, &shared.roots).ok()?))
         }) else {
             std::thread::sleep(BACKOFF);
             continue;
@@ -99,7 +103,7 @@ fn consume(shared: &Shared, number: usize) {
         let connected = shared
             .next()
             .context("no gateway")
-            .and_then(|(_, address)| connect(&address.redis));
+            .and_then(|(_, address)| connect(&address.redis, &shared.roots));
         let Ok(connection) = connected else {
             std::thread::sleep(BACKOFF);
             continue;

@@ -1,12 +1,13 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects")]
 
-use super::super::{Durability, Ledger, Place, Value};
+use super::super::{Aside, Durability, Ledger, Place, Value};
 use super::{Findings, Promises};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 const STRICT: Promises = Promises {
     journal_may_repeat: false,
+    journal_may_set_aside: false,
     acked_may_return: false,
     order_may_break: false,
     ack_timeout: Duration::from_secs(5),
@@ -78,7 +79,7 @@ fn only(findings: Findings, words: &str) {
 #[test]
 fn what_is_as_promised_is_not_found() {
     let (ledger, log) = good(&Clock::new());
-    let findings = ledger.check(&log, STRICT);
+    let findings = ledger.check(&log, &Aside::default(), STRICT);
     assert_eq!(findings.broken, Vec::<String>::new());
     assert_eq!(
         (findings.accepted, findings.delivered, findings.acked),
@@ -91,7 +92,7 @@ fn a_lost_message_is_found() {
     let (ledger, mut log) = good(&Clock::new());
     log.remove(2);
     only(
-        ledger.check(&log, STRICT),
+        ledger.check(&log, &Aside::default(), STRICT),
         "1 accepted messages are not in Kafka",
     );
 }
@@ -102,13 +103,35 @@ fn a_message_of_before_counts_no_more() {
     let (ledger, mut log) = good(&clock);
     log.remove(2);
     ledger.0.lock().unwrap().begins = Some(clock.at(1));
-    assert_eq!(ledger.check(&log, STRICT).broken, Vec::<String>::new());
+    assert_eq!(
+        ledger.check(&log, &Aside::default(), STRICT).broken,
+        Vec::<String>::new()
+    );
 }
 
 /// Delivers and acknowledges one more.
 fn take(ledger: &Ledger, clock: &Clock, place: &Place) {
     ledger.delivered_at("v1", place.clone(), 1, clock.at(200), clock.at(201));
     ledger.acked_at("v1", place, clock.at(202));
+}
+
+#[test]
+fn what_was_refused_has_to_be_kept_where_that_may_be() {
+    let clock = Clock::new();
+    let (ledger, mut log) = good(&clock);
+    let lost = log.pop().unwrap();
+    let refused = Promises {
+        journal_may_set_aside: true,
+        ..STRICT
+    };
+    let kept = Aside(vec![format!("\0{}\u{30}", lost.value)]);
+    let findings = ledger.check(&log, &kept, refused);
+    assert_eq!((findings.broken, findings.aside), (Vec::new(), 1));
+    for (aside, promises) in [(&kept, STRICT), (&Aside::default(), refused)] {
+        let findings = ledger.check(&log, aside, promises);
+        assert_eq!(findings.aside, 0);
+        only(findings, "1 accepted messages are not in Kafka");
+    }
 }
 
 #[test]
@@ -128,7 +151,7 @@ fn a_doubled_message_is_found() {
             journal_may_repeat: may_repeat,
             ..STRICT
         };
-        let findings = ledger.check(&log, promises);
+        let findings = ledger.check(&log, &Aside::default(), promises);
         if is_found {
             only(findings, "1 records are in Kafka more than once");
         } else {
@@ -147,14 +170,23 @@ fn a_reordered_message_is_found() {
     let log = [place(0, &second), place(1, &first)];
     ledger.accepted(first, 0, clock.at(0));
     ledger.accepted(second, 1, clock.at(0));
-    only(ledger.check(&log, STRICT), "stand before earlier ones");
+    only(
+        ledger.check(&log, &Aside::default(), STRICT),
+        "stand before earlier ones",
+    );
     // Two journals have no common order, one has.
     for (other, is_found) in [(1, false), (0, true)] {
         let ledger = Ledger::default();
         ledger.writer("xadd", Durability::Journal);
         ledger.accepted(value("xadd", 1), 0, clock.at(0));
         ledger.accepted(value("xadd", 2), other, clock.at(0));
-        assert_eq!(ledger.check(&log, STRICT).broken.is_empty(), !is_found);
+        assert_eq!(
+            ledger
+                .check(&log, &Aside::default(), STRICT)
+                .broken
+                .is_empty(),
+            !is_found
+        );
     }
 }
 
@@ -163,7 +195,10 @@ fn what_was_never_delivered_is_found() {
     let (ledger, mut log) = good(&Clock::new());
     // Nobody was told yes for it, but it is there.
     log.push(place(6, &value("xadd", 99)));
-    only(ledger.check(&log, STRICT), "1 records were never delivered");
+    only(
+        ledger.check(&log, &Aside::default(), STRICT),
+        "1 records were never delivered",
+    );
 }
 
 #[test]
@@ -175,11 +210,14 @@ fn an_unacknowledged_record_has_to_come_again() {
     ledger.left("v1");
     log.push(left.clone());
     only(
-        ledger.check(&log, STRICT),
+        ledger.check(&log, &Aside::default(), STRICT),
         "1 unacknowledged records did not come again",
     );
     take(&ledger, &clock, &left);
-    assert_eq!(ledger.check(&log, STRICT).broken, Vec::<String>::new());
+    assert_eq!(
+        ledger.check(&log, &Aside::default(), STRICT).broken,
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -195,8 +233,11 @@ fn what_was_acknowledged_must_not_come_again() {
     };
     let (ledger, log) = good(&clock);
     again(&ledger, &log);
-    only(ledger.check(&log, STRICT), "came again after");
-    let findings = ledger.check(&log, lossy);
+    only(
+        ledger.check(&log, &Aside::default(), STRICT),
+        "came again after",
+    );
+    let findings = ledger.check(&log, &Aside::default(), lossy);
     assert_eq!((findings.broken.len(), findings.again), (0, 1));
 
     // Committed before the fault: no excuse. Later: that was within the bound.
@@ -207,7 +248,22 @@ fn what_was_acknowledged_must_not_come_again() {
         let noted = &mut group.stories.values_mut().next().unwrap().safe_since;
         assert!(noted.replace(since).is_some());
         drop(book);
-        assert_eq!(ledger.check(&log, lossy).broken.is_empty(), !is_found);
+        assert_eq!(
+            ledger
+                .check(&log, &Aside::default(), lossy)
+                .broken
+                .is_empty(),
+            !is_found
+        );
+    }
+
+    // Acknowledged while the group came together: within the bound; later: not.
+    for (settled, is_found) in [(clock.at(60), false), (clock.at(0), true)] {
+        let (ledger, log) = good(&clock);
+        again(&ledger, &log);
+        ledger.0.lock().unwrap().is_settled_since = Some(settled);
+        let findings = ledger.check(&log, &Aside::default(), STRICT);
+        assert_eq!(!findings.broken.is_empty(), is_found);
     }
 
     // Acknowledged when all was well again: none either.
@@ -216,7 +272,10 @@ fn what_was_acknowledged_must_not_come_again() {
     let late = place(0, &value("xadd", 0));
     ledger.0.lock().unwrap().is_healed_since = Some(clock.at(0));
     ledger.delivered_at("v1", late, 2, clock.at(100), clock.at(101));
-    only(ledger.check(&log, lossy), "came again after");
+    only(
+        ledger.check(&log, &Aside::default(), lossy),
+        "came again after",
+    );
 }
 
 #[test]
@@ -226,7 +285,10 @@ fn a_delivery_that_was_under_way_is_no_return() {
     let first = log.first().unwrap().clone();
     // Asked for before the acknowledgement.
     ledger.delivered_at("v1", first, 2, clock.at(2), clock.at(101));
-    assert_eq!(ledger.check(&log, STRICT).broken, Vec::<String>::new());
+    assert_eq!(
+        ledger.check(&log, &Aside::default(), STRICT).broken,
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -238,7 +300,10 @@ fn a_late_acknowledgement_crosses_its_redelivery() {
     ledger.delivered_at("v1", place.clone(), 1, clock.at(0), clock.at(1));
     ledger.acked_at("v1", &place, clock.at(5_000));
     ledger.delivered_at("v1", place.clone(), 2, clock.at(5_001), clock.at(5_002));
-    assert_eq!(ledger.check(&[place], STRICT).broken, Vec::<String>::new());
+    assert_eq!(
+        ledger.check(&[place], &Aside::default(), STRICT).broken,
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -250,7 +315,10 @@ fn first_deliveries_are_in_order() {
     ledger.delivered_at("v1", early.clone(), 1, clock.at(300), clock.at(301));
     ledger.acked_at("v1", &early, clock.at(302));
     log.extend([early, late.clone()]);
-    only(ledger.check(&log, STRICT), "came before earlier ones");
+    only(
+        ledger.check(&log, &Aside::default(), STRICT),
+        "came before earlier ones",
+    );
     // With a reply lost in between nothing can be said.
     ledger
         .0
@@ -260,10 +328,16 @@ fn first_deliveries_are_in_order() {
         .get_mut("v1")
         .unwrap()
         .lost_between = Some((clock.at(150), clock.at(250)));
-    assert_eq!(ledger.check(&log, STRICT).broken, Vec::<String>::new());
+    assert_eq!(
+        ledger.check(&log, &Aside::default(), STRICT).broken,
+        Vec::<String>::new()
+    );
     // What was produced after that was in none.
     for number in [8, 9] {
         ledger.accepted(value("xadd", number), 0, clock.at(251));
     }
-    only(ledger.check(&log, STRICT), "came before earlier ones");
+    only(
+        ledger.check(&log, &Aside::default(), STRICT),
+        "came before earlier ones",
+    );
 }
