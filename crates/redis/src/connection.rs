@@ -3,19 +3,18 @@
 use crate::codec::{Frame, Limits, ParseError, Parser, Protocol, Reply};
 use crate::commands::{self, Arguments, Context, Flow};
 use crate::meter::Failure;
+use crate::pending::{Pending, READ_BYTES};
 use crate::registry::{Entry, order};
 use crate::server::Place;
 use crate::session::Session;
 use crate::statistics::Statistics;
 use crate::stream::Stream;
-use barnabas_engine::{Kept, Newcomer};
+use barnabas_engine::Newcomer;
 use bytes::{Buf as _, BytesMut};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Free space that a read gets.
-const READ_BYTES: usize = 64 << 10;
 /// Replies are written at the latest when this many bytes have gathered.
 const WRITE_BYTES: usize = 64 << 10;
 /// Buffers that an I/O thread keeps for the next connection.
@@ -27,12 +26,6 @@ const KILL_WAIT: Duration = Duration::from_secs(1);
 const SPIN: Duration = Duration::from_micros(30);
 /// Only who has sent the thread's last so many inputs is waited for that way.
 const ALONE: u32 = 64;
-/// The beginning of a command that is no longer than this does not keep its
-/// buffer.
-const SMALL_BYTES: usize = 4 << 10;
-/// So many bytes a second of a command are waited for, beside the pause that is
-/// allowed: who sends a byte now and then would hold it for ever.
-const LEAST_RATE: u64 = 1_024;
 /// Larger buffers go back to the allocator.
 const POOLED_BYTES: usize = 256 << 10;
 
@@ -92,87 +85,6 @@ enum End {
     /// There is no room for its command; it has been told.
     NoRoom,
     Io(std::io::Error),
-}
-
-/// The bytes of a command that is not complete yet.
-struct Pending {
-    bytes: BytesMut,
-    kept: Kept,
-    has_begun: bool,
-    /// When its first bytes came, and when the next ones are too late.
-    since: tokio::time::Instant,
-    late: tokio::time::Instant,
-}
-
-impl Pending {
-    fn new(kept: Kept) -> Self {
-        let now = tokio::time::Instant::now();
-        Self {
-            bytes: BytesMut::new(),
-            kept,
-            has_begun: false,
-            since: now,
-            late: now,
-        }
-    }
-
-    /// What is left of the input; `is_new` if that is another command than
-    /// before. False: there is no room for it.
-    fn keep(&mut self, input: &mut BytesMut, is_new: bool, pause: Duration) -> bool {
-        if input.is_empty() {
-            self.has_begun = false;
-            return self.kept.hold(0);
-        }
-        let now = tokio::time::Instant::now();
-        if is_new || !self.has_begun {
-            self.since = now;
-        }
-        self.has_begun = true;
-        let size = input.len() as u64;
-        let all = self.since + pause + Duration::from_secs(size / LEAST_RATE);
-        self.late = all.min(now + pause);
-        if input.len() <= SMALL_BYTES {
-            self.bytes.extend_from_slice(input);
-            input.clear();
-            return self.kept.hold(0);
-        }
-        if input.len() < input.capacity() / 4 {
-            // Most of the room would be for nothing.
-            self.bytes.extend_from_slice(input);
-            input.clear();
-        } else {
-            self.bytes = std::mem::take(input);
-        }
-        self.kept.hold(self.bytes.capacity() as u64)
-    }
-
-    /// Makes room behind the input for what comes next. What it takes to do so
-    /// counts before it is there, for a moment twice. False: there is none.
-    fn grow(&mut self, input: &mut BytesMut) -> bool {
-        let length = input.len();
-        if length <= SMALL_BYTES || input.capacity() - length >= READ_BYTES {
-            input.reserve(READ_BYTES);
-            return true;
-        }
-        let larger = length * 2;
-        if !self.kept.hold((length + larger) as u64) {
-            return false;
-        }
-        let mut grown = BytesMut::with_capacity(larger);
-        grown.extend_from_slice(input);
-        *input = grown;
-        self.kept.hold(larger as u64)
-    }
-
-    /// Its client could not go on meanwhile.
-    fn restart(&mut self) {
-        self.since = tokio::time::Instant::now();
-    }
-
-    /// When its next bytes are too late; `None` if nothing has begun.
-    fn late(&self) -> Option<tokio::time::Instant> {
-        (!self.bytes.is_empty()).then_some(self.late)
-    }
 }
 
 /// Resolves then, if ever.
@@ -268,12 +180,7 @@ impl Connection<'_> {
             }
             spins = is_alone(self.session.entry.id) && since.elapsed() < SPIN;
             let mut buffers = Buffers::borrow();
-            if pending.bytes.len() > SMALL_BYTES {
-                buffers.input = std::mem::take(&mut pending.bytes);
-            } else {
-                buffers.input.extend_from_slice(&pending.bytes);
-                pending.bytes = BytesMut::new();
-            }
+            pending.give_to(&mut buffers.input);
             let executed = self.executed;
             let Buffers {
                 mut input,

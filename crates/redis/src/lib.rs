@@ -26,6 +26,7 @@ mod connection;
 pub mod fuzzing;
 mod meter;
 mod offsets;
+mod pending;
 mod registry;
 mod server;
 mod session;

@@ -292,11 +292,10 @@ impl Journal {
         JournalWatch(Arc::clone(&self.inner.shared))
     }
 
-    /// `listener` hears of each record that Kafka refuses for good, beside its
-    /// being kept aside; twice if the disk does not take it at first. It is
-    /// called by the thread that sends, so it must not wait for anything. Only
-    /// the first call does something; before [`feed`](Self::feed), nothing is
-    /// missed.
+    /// `listener` hears of each record that Kafka refuses for good, once it is
+    /// kept aside. It is called by the thread that sends, so it must not wait for
+    /// anything. Only the first call does something; before
+    /// [`feed`](Self::feed), nothing is missed.
     pub fn hear_refused(&self, listener: impl Fn(Refused<'_>) + Send + Sync + 'static) {
         let _ = self.inner.shared.refused_listener.set(Box::new(listener));
     }

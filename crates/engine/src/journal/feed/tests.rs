@@ -191,3 +191,60 @@ async fn very_many_missing_records_cost_no_memory() {
     assert_eq!((statistics.delivered, statistics.damaged), (40, FAR - 20));
     assert_eq!(read(&mock.bootstrap_servers(), 40), (0..40).collect());
 }
+
+/// Where they are kept nothing can be written for a while: who listens hears of
+/// each once, when it is kept, and so is more than one portion.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_records_are_told_of_once_they_are_kept() {
+    const REFUSED: usize = 20;
+    let folder = tempfile::tempdir().unwrap();
+    // In the place of the file.
+    let place = folder.path().join("refused");
+    std::fs::create_dir(&place).unwrap();
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic("t", 1, 1).unwrap();
+    let mut config = ClusterConfig::default();
+    config
+        .common
+        .set("bootstrap.servers", mock.bootstrap_servers());
+    // Each is larger than what a client may send.
+    config.common.set("message.max.bytes", "1000");
+    let cluster = Cluster::open(config).unwrap();
+    let journal = Journal::open(JournalOptions::new(folder.path())).unwrap();
+    let told = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let hears = Arc::clone(&told);
+    journal.hear_refused(move |refused| {
+        let value = refused.record.value.unwrap_or_default();
+        hears
+            .lock()
+            .push(value.first().copied().unwrap_or_default());
+    });
+    for number in 0..REFUSED {
+        let value = vec![u8::try_from(number).unwrap(); 150_000];
+        let record = JournalRecord {
+            topic: "t",
+            record: Record {
+                key: None,
+                value: Some(&value),
+            },
+            headers: &[],
+            timestamp: 1,
+            partition: Some(0),
+            lane: None,
+        };
+        let appended = journal.append(std::iter::once(record)).await.unwrap();
+        appended.synced().await.unwrap();
+    }
+    journal.feed(&cluster).unwrap();
+    // Some attempts.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(told.lock().is_empty(), "nothing is kept yet");
+    assert_eq!(journal.statistics().refused, 0);
+    std::fs::remove_dir(&place).unwrap();
+    drained(&journal).await;
+    assert_eq!(journal.statistics().refused, REFUSED as u64);
+    let mut told = told.lock().clone();
+    told.sort_unstable();
+    assert_eq!(told, (0..REFUSED as u8).collect::<Vec<u8>>());
+    assert!(std::fs::metadata(&place).unwrap().len() > 150_000 * REFUSED as u64);
+}
