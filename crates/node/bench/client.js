@@ -1,6 +1,7 @@
 'use strict';
 
-// One measured run of one client: `node client.js CLIENT WHAT BROKER TOPIC COUNT`.
+// One measured run of one client: `node client.js CLIENT WHAT BROKER TOPIC COUNT
+// [RATE]`; ours can be held to so many messages a second while consuming.
 // Prints one line of JSON. The clock of producing stops with the last
 // acknowledgement, that of consuming with the last message whose offset has
 // been handed to the client.
@@ -60,11 +61,12 @@ const clients = {
         stop: () => producer.stop(),
       };
     },
-    consume(broker, topic, count, done) {
+    consume(broker, topic, count, done, rate = Infinity) {
       const { Consumer } = require('..');
       const directory = require('node:fs').mkdtempSync(`${require('node:os').tmpdir()}/barnabas-bench-`);
       let seen = 0;
       let sum = 0;
+      let begun;
       const consumer = new Consumer({
         broker,
         topic,
@@ -76,6 +78,13 @@ const clients = {
           seen += messages.length;
           if (seen >= count) {
             done(seen, sum);
+            return;
+          }
+          begun ??= performance.now();
+          const early = (seen / rate) * 1000 - (performance.now() - begun);
+          if (early > 0) {
+            consumer.pause();
+            setTimeout(() => consumer.resume(), early);
           }
         },
       });
@@ -256,11 +265,11 @@ async function produce(client, broker, topic, count) {
   return { count, ...figures };
 }
 
-async function consume(client, broker, topic, count) {
+async function consume(client, broker, topic, count, rate) {
   const end = meter();
   let stop;
   const result = await new Promise((resolve) => {
-    stop = client.consume(broker, topic, count, (seen, sum) => resolve({ count: seen, sum }));
+    stop = client.consume(broker, topic, count, (seen, sum) => resolve({ count: seen, sum }), rate);
   });
   const figures = end();
   await stop();
@@ -306,12 +315,12 @@ async function latency(broker, topic, count) {
   return { count, p50_ms: times[count >> 1], p99_ms: times[Math.floor(count * 0.99)] };
 }
 
-async function main([name, what, broker, topic, number]) {
+async function main([name, what, broker, topic, number, rate]) {
   const count = Number(number);
   const client = clients[name];
   const run = {
     produce: () => produce(client, broker, topic, count),
-    consume: () => consume(client, broker, topic, count),
+    consume: () => consume(client, broker, topic, count, rate && Number(rate)),
     latency: () => latency(broker, topic, count),
   };
   console.log(JSON.stringify(await run[what]()));

@@ -7,7 +7,7 @@ const KINDS = ['none', 'create', 'append'];
 const EMPTY = Buffer.alloc(0);
 
 /** So many messages are made in a turn of the event loop; that takes a fraction of a millisecond. */
-const AT_ONCE = 1000;
+const AT_ONCE = 2500;
 
 /**
  * The messages of a batch: their strings are copies, their Buffers are not.

@@ -29,8 +29,11 @@ const PEERS: [(&str, [f64; 4]); 2] = [
 const CPU_US: f64 = 2.0;
 const LATENCY_MS: f64 = 15.0;
 
+/// How long a run is that is held to another package's rate.
+const PACED_SECONDS: u64 = 10;
+
 /// What a run has printed.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 struct Figures {
     count: u64,
     #[serde(default)]
@@ -66,18 +69,22 @@ pub(crate) fn run(effort: Effort, report: &mut Report) -> Result<()> {
     let pinning = Pinning::of(&kafka)?;
     let divisor = u64::try_from(effort.divisor)?;
     let count = MESSAGES / divisor / BATCH * BATCH;
-    let run = |client: &str, what: &str, topic: &str, count: u64| -> Result<Figures> {
+    let run_at = |client: &str, what: &str, topic: &str, count: u64, rate: Option<u64>| {
         let output = pinning
             .node()
             .arg("client.js")
             .args([client, what, &broker, topic, &count.to_string()])
+            .args(rate.map(|rate| rate.to_string()))
             .current_dir(&folder)
             .stderr(Stdio::inherit())
             .output()
             .context("cannot start node")?;
         let text = String::from_utf8_lossy(&output.stdout);
         let line = text.lines().last().unwrap_or_default();
-        serde_json::from_str(line).with_context(|| format!("{client} {what}: {text}"))
+        serde_json::from_str::<Figures>(line).with_context(|| format!("{client} {what}: {text}"))
+    };
+    let run = |client: &str, what: &str, topic: &str, count: u64| {
+        run_at(client, what, topic, count, None)
     };
     kafka.create_topic("consume", PARTITIONS)?;
     let filled = run(OURS, "produce", "consume", count)?;
@@ -96,6 +103,7 @@ pub(crate) fn run(effort: Effort, report: &mut Report) -> Result<()> {
             consume: Vec::new(),
         })
         .collect();
+    let mut paced = Vec::new();
     for round in 0..effort.rounds {
         for runs in &mut all {
             let topic = format!("produce-{}-{round}", runs.name);
@@ -114,6 +122,17 @@ pub(crate) fn run(effort: Effort, report: &mut Report) -> Result<()> {
             }
             runs.consume.push(consumed);
         }
+        // What the event loop feels of the same messages a second.
+        let peer = all[1].consume[round];
+        let rate_of_peer = rate(&peer) as u64;
+        let some = stored.min(rate_of_peer * PACED_SECONDS);
+        paced.push(run_at(
+            OURS,
+            "consume",
+            "consume",
+            some,
+            Some(rate_of_peer),
+        )?);
     }
     for runs in &all {
         runs.tell(report);
@@ -125,7 +144,7 @@ pub(crate) fn run(effort: Effort, report: &mut Report) -> Result<()> {
         compare(report, ours, peer, targets);
     }
     if let Some(peer) = others.first() {
-        compare_delays(report, ours, peer);
+        compare_delays(report, ours, peer, &paced);
     }
     report.add(
         "@confluentinc/kafka-javascript",
@@ -285,11 +304,15 @@ fn compare(report: &mut Report, ours: &Runs, peer: &Runs, targets: [f64; 4]) {
     }
 }
 
-fn compare_delays(report: &mut Report, ours: &Runs, peer: &Runs) {
+/// `paced` are our runs at the other package's rate: at our own, other threads
+/// want the same core for many times the messages.
+fn compare_delays(report: &mut Report, ours: &Runs, peer: &Runs, paced: &[Figures]) {
     let delay = |runs: &[Figures]| middle(runs, |figures| figures.delay_p99_ms);
+    let at_its_rate = format!("consume at its {:.0} k/s", middle(paced, rate) / 1e3);
     for (what, own, other) in [
         ("produce", delay(&ours.produce), delay(&peer.produce)),
         ("consume", delay(&ours.consume), delay(&peer.consume)),
+        (&at_its_rate, delay(paced), delay(&peer.consume)),
     ] {
         report.add(
             format!("{what}: event-loop delay p99 against {}", peer.name),
