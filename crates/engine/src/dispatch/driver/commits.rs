@@ -7,7 +7,12 @@ use crate::error::{ErrorCode, KafkaError};
 use crate::native::{Event, Partitions};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long commits may be refused because of their generation before the member
+/// is taken for one that the group goes on without. A heartbeat is answered in
+/// less (`heartbeat.interval.ms`, 3 s), and by that librdkafka learns it.
+const STALE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A commit that is under way.
 pub(super) enum Committing {
@@ -78,7 +83,7 @@ impl Driver {
             Committing::Acks(parts, releases) => {
                 if error.number() == 0 {
                     self.is_lost = false;
-                    self.stale_commits = 0;
+                    self.stale_since = None;
                     self.save(parts, &results);
                 }
                 if let Some(error) = first_failure {
@@ -110,14 +115,14 @@ impl Driver {
         // those that have come.
         if releases == self.releases {
             // A commit that crosses the group's next generation is refused,
-            // though the member is in that, too, and owns what it did. The one
-            // after it names the new generation: it was sent when this answer
-            // had come.
-            if error.is(ErrorCode::IllegalGeneration) {
-                self.stale_commits += 1;
-            }
+            // though the member is in that, too, and owns what it did. So are
+            // those behind it until it has heard of the new one.
+            let is_stale = error.is(ErrorCode::IllegalGeneration) && {
+                let since = *self.stale_since.get_or_insert_with(Instant::now);
+                since.elapsed() >= STALE_LIMIT
+            };
             // The coordinator knows a younger member in this one's place.
-            self.is_lost |= self.stale_commits > 1
+            self.is_lost |= is_stale
                 || error.is(ErrorCode::UnknownMemberId)
                 || error.is(ErrorCode::FencedInstanceId);
         }

@@ -71,7 +71,7 @@ pub(super) fn start(inner: &Arc<Inner>, name: &str) -> Result<Driver, Error> {
         subscribed: BTreeSet::new(),
         rebalance: Rebalance::None,
         is_lost: false,
-        stale_commits: 0,
+        stale_since: None,
         rebalances: 0,
         releases: 0,
         late: BTreeSet::new(),
@@ -133,8 +133,8 @@ pub(super) struct Driver {
     rebalance: Rebalance,
     /// The coordinator takes no commits of this member any more.
     is_lost: bool,
-    /// Commits in a row that were refused because of their generation.
-    stale_commits: u32,
+    /// Since when commits are refused because of their generation.
+    stale_since: Option<Instant>,
     /// Counts what the cluster has asked of the group's members.
     rebalances: u64,
     /// Counts how often partitions were given up.

@@ -259,7 +259,7 @@ impl Driver {
         }
         self.rebalance = Rebalance::None;
         self.is_lost = false;
-        self.stale_commits = 0;
+        self.stale_since = None;
         self.releases += 1;
         // Waiting for acknowledgements was no part of leaving.
         self.leaving = self.leaving.map(|_| Instant::now());

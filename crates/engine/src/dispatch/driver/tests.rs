@@ -138,6 +138,32 @@ async fn about_to_move() -> (MockCluster<'static, Context>, Driver, Answer) {
     (mock, driver, asking)
 }
 
+/// The next generation may be longer on its way than the pause between commits.
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_that_are_refused_for_a_moment_lose_nothing() {
+    let (mock, _cluster, mut driver) = member();
+    let stale = RDKafkaRespErr::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION;
+    mock.request_errors(RDKafkaApiKey::OffsetCommit, &[stale; 3]);
+    let begins = Start {
+        topic: "t".to_owned(),
+        partition: 0,
+        offset: 5,
+        acked: Acked::below(5),
+        end: 10,
+        differs: true,
+    };
+    driver.begin(RebalanceProtocol::Eager, vec![begins]);
+    for _ in 0..3 {
+        commit_is_done(&mut driver).await;
+        assert!(driver.stale_since.is_some());
+        assert!(!driver.is_lost);
+        driver.commit();
+    }
+    commit_is_done(&mut driver).await;
+    assert_eq!(driver.stale_since, None);
+    assert_eq!(stored(&driver), 5);
+}
+
 /// What was acknowledged before would undo it.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_commit_comes_between_a_position_and_the_move_to_it() {
