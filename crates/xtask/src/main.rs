@@ -32,13 +32,15 @@ const USAGE: &str = "\
 usage: cargo xtask <chore>
 
   test [-- FILTER …]   every test: Rust, real brokers, clients of other languages
-  ci                   format, clippy, deny, docs, test; what .ci/run calls
+  ci                   format, clippy, deny, docs, each fault of torture once, test;
+                       what .ci/run calls
   bench [NAME]         measurements side by side with references
                        (--quick: fewer rounds; --write-docs: update docs/benchmarks.md)
-  torture [SCENARIO …|all] [--seconds N] [--together] [--built]
+  torture [SCENARIO …|all] [--seconds N] [--together] [--again] [--built]
                        faults under load, and what clients were told compared with
                        what is in Kafka (--together: scenarios share clients where they
-                       can; --write-docs: write docs/torture.md)
+                       can; --again: what fails is played once more; --write-docs: write
+                       docs/torture.md)
   hostile [ATTACK …|all] [--seconds N] [--built]
                        well-behaved clients beside hostile ones; --built: the debug build
                        that is there (--write-docs: write docs/hostile.md)

@@ -131,6 +131,8 @@ struct Book {
     groups: BTreeMap<String, Group>,
     is_settled_since: Option<Instant>,
     is_healed_since: Option<Instant>,
+    /// Replies to all groups may be lost until it is healed.
+    may_lose: bool,
     /// What was asked before does not count: the topic was another one.
     begins: Option<Instant>,
 }
@@ -147,6 +149,7 @@ impl Default for Book {
             groups: BTreeMap::new(),
             is_settled_since: None,
             is_healed_since: None,
+            may_lose: false,
             begins: None,
         }
     }
@@ -272,9 +275,12 @@ impl Ledger {
         group.lost += 1;
     }
 
-    /// Now, replies to all groups may be lost, which they notice later.
+    /// From now on until it is healed, replies to all groups may be lost: a gateway
+    /// that has not heard of the end of a connection goes on to send.
     pub(crate) fn may_lose(&self) {
-        self.book().groups.values_mut().for_each(Group::lose);
+        let mut book = self.book();
+        book.may_lose = true;
+        book.groups.values_mut().for_each(Group::lose);
     }
 
     fn with_story(&self, group: &str, place: &Place, act: impl FnOnce(&mut Story)) {
@@ -326,7 +332,11 @@ impl Ledger {
 
     /// The fault is over and everybody has found back.
     pub(crate) fn healed(&self) {
-        self.book().is_healed_since = Some(Instant::now());
+        let mut book = self.book();
+        book.is_healed_since = Some(Instant::now());
+        if book.may_lose {
+            book.groups.values_mut().for_each(Group::lose);
+        }
     }
 
     /// The topic is another one than before: what was asked until now may be

@@ -28,6 +28,9 @@ use world::World;
 
 /// Scenarios share clients where they can: quicker, and one failure hides the next.
 pub(crate) const TOGETHER: &str = "--together";
+/// What fails is played once more, in another world, and only that counts: where the
+/// machine may stand still for longer than clients wait.
+pub(crate) const AGAIN: &str = "--again";
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let words = Words::parse(arguments)?;
@@ -40,20 +43,26 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let mut report = Report::new(&words.line);
     let mut world: Option<World> = None;
     for scenarios in words.plays() {
-        let started = Instant::now();
-        let mut outcome = attempt(scenarios, &mut world, &binary, words.length);
-        let has_failed = !outcome.as_ref().is_ok_and(|found| found.broken.is_empty());
-        if has_failed && let Some(world) = &world {
-            eprint!("{}", world.tails());
-            world.kafka.keep_folder();
-        }
-        if let Ok(found) = &mut outcome {
-            found.broken.sort();
-        }
-        report.add(scenarios, outcome, started.elapsed());
-        if has_failed {
+        for tries_left in (0..words.tries).rev() {
+            let started = Instant::now();
+            let mut outcome = attempt(scenarios, &mut world, &binary, words.length);
+            let has_failed = !outcome.as_ref().is_ok_and(|found| found.broken.is_empty());
+            if has_failed && let Some(world) = &world {
+                eprint!("{}", world.tails());
+                world.kafka.keep_folder();
+            }
+            if let Ok(found) = &mut outcome {
+                found.broken.sort();
+            }
+            report.add(scenarios, outcome, started.elapsed());
+            if !has_failed {
+                break;
+            }
             // What it has left behind is nobody else's trouble.
             world = None;
+            if tries_left > 0 {
+                report.play_again();
+            }
         }
     }
     drop(world);
@@ -128,6 +137,7 @@ struct Words {
     write_docs: bool,
     is_built: bool,
     together: bool,
+    tries: usize,
     line: String,
 }
 
@@ -148,6 +158,7 @@ impl Words {
             write_docs: false,
             is_built: false,
             together: false,
+            tries: 1,
             line: arguments
                 .iter()
                 .filter(|word| !matches!(word.as_str(), BUILT | "--write-docs"))
@@ -166,6 +177,7 @@ impl Words {
                 "--write-docs" => words.write_docs = true,
                 BUILT => words.is_built = true,
                 TOGETHER => words.together = true,
+                AGAIN => words.tries = 2,
                 name => {
                     let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
                     let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();

@@ -75,6 +75,12 @@ impl Report {
         self.rows.push(row);
     }
 
+    /// The last result does not count.
+    pub(crate) fn play_again(&mut self) {
+        eprintln!("torture: once more");
+        self.rows.pop();
+    }
+
     fn table(&self) -> String {
         let mut table = String::from(
             "| scenario | accepted | no answer | refused | deliveries | acked | left | \

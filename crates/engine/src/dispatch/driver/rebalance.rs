@@ -319,6 +319,8 @@ impl Driver {
                 }
                 return;
             }
+        }
+        if is_unsaved {
             tracing::error!(
                 component = self.client.component(),
                 "partitions are given up without their last commit"

@@ -31,9 +31,6 @@ fn disturbed(
     world.network()?.set(link, conditions);
     let waited = wait();
     world.network()?.restore();
-    if link == Link::Gateways {
-        work.ledger.may_lose();
-    }
     waited
 }
 

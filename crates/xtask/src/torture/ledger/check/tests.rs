@@ -341,3 +341,29 @@ fn first_deliveries_are_in_order() {
         "came before earlier ones",
     );
 }
+
+/// A gateway that has not heard of the end of a connection goes on to send.
+#[test]
+fn replies_may_be_lost_until_all_is_well_again() {
+    let clock = Clock::new();
+    let (ledger, mut log) = good(&clock);
+    ledger.may_lose();
+    std::thread::sleep(Duration::from_millis(1));
+    let (early, late) = (place(6, &value("xadd", 8)), place(7, &value("xadd", 9)));
+    for number in [8, 9] {
+        ledger.accepted(value("xadd", number), 0, Instant::now());
+    }
+    take(&ledger, &clock, &late);
+    ledger.delivered_at("v1", early.clone(), 1, clock.at(300), clock.at(301));
+    ledger.acked_at("v1", &early, clock.at(302));
+    log.extend([early, late]);
+    only(
+        ledger.check(&log, &Aside::default(), STRICT),
+        "came before earlier ones",
+    );
+    ledger.healed();
+    assert_eq!(
+        ledger.check(&log, &Aside::default(), STRICT).broken,
+        Vec::<String>::new()
+    );
+}
