@@ -192,18 +192,18 @@ impl Connection<'_> {
                 protocol: self.protocol,
                 ..Reply::default()
             };
-            if !pending.grow(&mut input) {
+            let Some(most) = pending.grow(&mut input, self.parser.wanted()) else {
                 return self.no_room(stream).await;
-            }
+            };
             let orders = orders_to_end(&self.session);
             let read = if stream.is_tls() {
                 // What is readable may be less than a record.
                 tokio::select! {
-                    read = stream.read(&mut input) => read,
+                    read = stream.read(&mut input, most) => read,
                     () = self.session.entry.ordered(orders) => Ok(0),
                 }
             } else {
-                stream.read(&mut input).await
+                stream.read(&mut input, most).await
             };
             let mut is_flood = false;
             let end = match read {

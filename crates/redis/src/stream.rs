@@ -1,7 +1,7 @@
 //! The two kinds of sockets: plain and TLS.
 
 use barnabas_engine::{Deliveries, Kept};
-use bytes::BytesMut;
+use bytes::{BufMut as _, BytesMut};
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
@@ -95,16 +95,17 @@ impl Stream {
         }
     }
 
-    /// Reads what is there into the buffer's free space; 0 is end of file.
-    pub(crate) async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+    /// Reads what is there into the buffer's free space, no more than `most`; 0 is end of
+    /// file.
+    pub(crate) async fn read(&mut self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
         if !self.ahead.is_empty() {
             let ahead = std::mem::take(&mut self.ahead);
             buffer.extend_from_slice(&ahead);
             return Ok(ahead.len());
         }
         match &mut self.transport {
-            Transport::Plain(socket) => socket.read_buf(buffer).await,
-            Transport::Tls(stream) => stream.read_buf(buffer).await,
+            Transport::Plain(socket) => socket.read_buf(&mut buffer.limit(most)).await,
+            Transport::Tls(stream) => stream.read_buf(&mut buffer.limit(most)).await,
         }
     }
 

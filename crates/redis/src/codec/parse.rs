@@ -62,6 +62,8 @@ pub(crate) struct Parser {
     is_inside: bool,
     /// Where the frame begins that was looked for last.
     start: usize,
+    /// Where the argument ends that has come in part; 0 if that is not known.
+    wanted: usize,
 }
 
 impl Parser {
@@ -107,8 +109,15 @@ impl Parser {
         self.start
     }
 
+    /// How long the buffer will be at least when the command is complete that has come
+    /// in part; 0 if nothing says so yet.
+    pub(crate) fn wanted(&self) -> usize {
+        self.wanted
+    }
+
     /// The first `count` bytes of the buffer are gone.
     pub(crate) fn rebase(&mut self, count: usize) {
+        self.wanted = self.wanted.saturating_sub(count);
         if self.is_inside {
             self.position = self.position.saturating_sub(count);
             for range in &mut self.arguments {
@@ -127,6 +136,7 @@ impl Parser {
         limits: Limits,
     ) -> Result<Frame, ParseError> {
         self.start = start;
+        self.wanted = 0;
         loop {
             if !self.is_inside {
                 match self.begin(buffer, self.start, limits)? {
@@ -196,7 +206,10 @@ impl Parser {
             let to = from + length;
             match (buffer.get(to), buffer.get(to + 1)) {
                 (Some(b'\r'), Some(b'\n')) => {}
-                (Some(b'\r') | None, None) => return Ok(Frame::Incomplete),
+                (Some(b'\r') | None, None) => {
+                    self.wanted = to + 2;
+                    return Ok(Frame::Incomplete);
+                }
                 _ => return Err(ParseError::NoLineEnd),
             }
             self.arguments.push(from..to);

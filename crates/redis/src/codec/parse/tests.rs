@@ -53,6 +53,25 @@ fn nothing_is_kept_of_empty_lines() {
 }
 
 #[test]
+fn how_long_the_buffer_will_be_is_known_from_an_arguments_header() {
+    let mut parser = Parser::default();
+    let input = b"PING\r\n*3\r\n$4\r\nECHO\r\n$1000\r\nxx";
+    assert_eq!(parser.next(input, 0, LIMITS), Ok(Frame::Command { end: 6 }));
+    assert_eq!(parser.wanted(), 0);
+    assert_eq!(parser.next(input, 6, LIMITS), Ok(Frame::Incomplete));
+    // With the line's end behind the argument.
+    assert_eq!(parser.wanted(), input.len() - 2 + 1_000 + 2);
+    parser.rebase(6);
+    assert_eq!(parser.wanted(), input.len() - 6 + 1_000);
+    // The next argument has none yet.
+    let mut whole = input[6..].to_vec();
+    whole.resize(whole.len() + 998, b'x');
+    whole.extend(b"\r\n$7");
+    assert_eq!(parser.next(&whole, 0, LIMITS), Ok(Frame::Incomplete));
+    assert_eq!(parser.wanted(), 0);
+}
+
+#[test]
 fn arrays_and_inline_commands_mix() {
     assert_eq!(
         texts(b"*1\r\n$4\r\nPING\r\nPING\r\n  ping  hello\n*2\r\n$4\r\nECHO\r\n$0\r\n\r\n"),
