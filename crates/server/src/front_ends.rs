@@ -59,6 +59,7 @@ impl BoundUnix {
         }
         let cannot = || format!("cannot listen on {}", path.display());
         let listener = UnixListener::bind(path).with_context(cannot)?;
+        gateway::widen(&listener).with_context(cannot)?;
         let file = SocketFile(path.to_owned());
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))
             .with_context(cannot)?;

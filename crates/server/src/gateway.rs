@@ -12,6 +12,7 @@ use crate::{logging, tls};
 use anyhow::{Context as _, Result, bail};
 use barnabas_engine::ClusterConfig;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -319,10 +320,19 @@ fn bind_all(addresses: &[String]) -> Result<Vec<TcpListener>> {
     addresses.iter().map(|address| bind(address)).collect()
 }
 
+/// Connections that may wait to be accepted, as far as the system allows it
+/// (`net.core.somaxconn`). Of the 128 that std asks for, thousands that come in a moment
+/// lose connections, and with them everybody's, for seconds.
+const BACKLOG: i32 = 4_096;
+
 pub(crate) fn bind(address: &str) -> Result<TcpListener> {
     let mut last = None;
     for address in resolve(address)? {
-        match TcpListener::bind(address) {
+        let bound = TcpListener::bind(address).and_then(|listener| {
+            widen(&listener)?;
+            Ok(listener)
+        });
+        match bound {
             Ok(listener) => return Ok(listener),
             Err(error) => last = Some(error),
         }
@@ -331,6 +341,11 @@ pub(crate) fn bind(address: &str) -> Result<TcpListener> {
         Some(error) => bail!("cannot listen on {address}: {error}"),
         None => bail!("cannot listen on {address}: no such host"),
     }
+}
+
+/// Lets more connections wait at a listener.
+pub(crate) fn widen(listener: &impl AsFd) -> std::io::Result<()> {
+    socket2::SockRef::from(listener).listen(BACKLOG)
 }
 
 fn resolve(address: &str) -> Result<Vec<SocketAddr>> {
@@ -354,6 +369,20 @@ pub(crate) fn check(cluster: &ClusterConfig) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// They are established by the system; nobody accepts them.
+    #[test]
+    fn many_connections_may_wait_to_be_accepted() {
+        let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        let allowed: usize = allowed.trim().parse().unwrap();
+        let listener = bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let patience = Duration::from_secs(60);
+        let waiting: Vec<_> = (0..allowed.min(500))
+            .map(|_| std::net::TcpStream::connect_timeout(&address, patience).unwrap())
+            .collect();
+        assert_eq!(waiting.len(), allowed.min(500));
+    }
 
     #[test]
     fn acknowledgements_are_waited_for_within_the_deadline() {
