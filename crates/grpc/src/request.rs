@@ -22,6 +22,9 @@ pub(crate) const MAX_MESSAGE: usize = 1_048_576;
 /// allowed: who sends a byte now and then would hold it for ever.
 const LEAST_RATE: u64 = 1_024;
 
+/// What a call has of its own for a message: tonic's buffer.
+const CALL_BYTES: u64 = 8 << 10;
+
 /// Who looks so much later than he was woken has not been looking.
 const NEGLECT: Duration = Duration::from_secs(1);
 
@@ -126,7 +129,7 @@ impl<B> Checked<B> {
     }
 
     /// What tonic has of a message without its end.
-    fn kept_bytes(&self) -> u64 {
+    fn come_bytes(&self) -> u64 {
         match self.left {
             0 => 0,
             _ => self.come as u64,
@@ -139,14 +142,14 @@ impl<B> Checked<B> {
             self.waiting = None;
             return Ok(());
         }
-        let come = self.kept_bytes();
+        let kept = self.come_bytes() + CALL_BYTES;
         let incoming = &self.incoming;
         let waiting = self.waiting.get_or_insert_with(|| Waiting::new(incoming));
         waiting.notice_neglect();
         if let Some((since, _)) = waiting.asked.take() {
             waiting.spent += since.elapsed();
         }
-        match waiting.kept.hold(come) {
+        match waiting.kept.hold(kept) {
             true => Ok(()),
             false => Err(Status::resource_exhausted(
                 "the messages of other requests take all the room",
@@ -203,7 +206,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) else {
-            let come = this.kept_bytes();
+            let come = this.come_bytes();
             if let Some(waiting) = &mut this.waiting {
                 ready!(waiting.poll_late(this.incoming.pause, come, context));
                 return Poll::Ready(Some(Err(Status::unavailable(
@@ -355,7 +358,7 @@ mod tests {
     async fn stop_after(text: &'static [u8], is_expected: bool) -> Result<(), Status> {
         use tokio_stream::StreamExt as _;
 
-        let incoming = Incoming::new(100, Duration::from_secs(60));
+        let incoming = Incoming::new(CALL_BYTES + 100, Duration::from_secs(60));
         let first = Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(text)));
         let stream = tokio_stream::iter([first]).chain(tokio_stream::pending());
         let mut body = Checked::new(StreamBody::new(stream), &incoming, is_expected);
@@ -390,7 +393,7 @@ mod tests {
 
     #[tokio::test]
     async fn messages_in_part_have_one_bound() {
-        let incoming = Incoming::new(100, Duration::from_secs(60));
+        let incoming = Incoming::new(2 * CALL_BYTES + 100, Duration::from_secs(60));
         let begin = async |frames: &[&[u8]]| {
             let mut body = Checked::new(body(frames), &incoming, false);
             for _ in frames {
