@@ -6,6 +6,7 @@ mod redis;
 pub(crate) use consumer::{Consumer, Way};
 pub(crate) use redis::{Redis, Reply};
 
+use crate::served::PATIENCE;
 use anyhow::{Context as _, Result, bail};
 use barnabas_grpc::proto::ProdRq;
 use barnabas_grpc::proto::kafka_pixy_client::KafkaPixyClient;
@@ -63,13 +64,18 @@ impl Client {
     /// Produces one message.
     ///
     /// # Errors
-    /// Anything else than an answer that it was taken or finds no room.
+    /// Anything else than an answer that it was taken or finds no room, also none at all.
     pub(crate) async fn produce(
         &mut self,
         topic: &str,
         message: Bytes,
         wait: Wait,
     ) -> Result<Answer> {
+        let answer = tokio::time::timeout(PATIENCE, self.ask(topic, message, wait));
+        answer.await.context("no answer")?
+    }
+
+    async fn ask(&mut self, topic: &str, message: Bytes, wait: Wait) -> Result<Answer> {
         match self {
             Self::Redis(redis) => {
                 let key = format!("topics:{topic}");

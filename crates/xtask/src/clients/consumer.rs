@@ -1,6 +1,7 @@
 //! Clients that consume and acknowledge, in each way that there is.
 
 use super::{Redis, Reply, channel, http_client};
+use crate::served::PATIENCE;
 use anyhow::{Context as _, Result, bail};
 use barnabas_grpc::v1::consume_request::Frame;
 use barnabas_grpc::v1::gateway_client::GatewayClient;
@@ -137,7 +138,15 @@ impl Consumer {
     }
 
     /// The next messages, acknowledged; none if none came in time.
+    ///
+    /// # Errors
+    /// Whatever is no reply, also none at all.
     pub(crate) async fn next(&mut self) -> Result<Vec<Delivery>> {
+        let reply = tokio::time::timeout(PATIENCE, self.ask());
+        reply.await.context("no reply")?
+    }
+
+    async fn ask(&mut self) -> Result<Vec<Delivery>> {
         match self {
             Self::List { redis, key } => {
                 let wait = WAIT.as_secs().to_string();

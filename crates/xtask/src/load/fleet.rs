@@ -207,11 +207,14 @@ fn rate(binary: &Binary, options: &Options, gateways: usize, report: &mut Report
     }
     let seconds = started.elapsed().as_secs_f64();
     let used = (cpu(&fleet)? - cpu_before).as_secs_f64();
-    let shares: Vec<usize> = fleet
-        .log
-        .shares()
-        .iter()
-        .map(|(member, all)| all - shares_before.get(member).unwrap_or(&0))
+    let shares_after = fleet.log.shares();
+    let of = |shares: &BTreeMap<usize, usize>, member: &Member| {
+        shares.get(&member.number).copied().unwrap_or(0)
+    };
+    // Also of who has delivered nothing.
+    let members = fleet.members.iter();
+    let shares: Vec<usize> = members
+        .map(|member| of(&shares_after, member) - of(&shares_before, member))
         .collect();
     let count: usize = shares.iter().sum();
     let least = shares.iter().min().copied().unwrap_or(0) as f64;

@@ -21,6 +21,8 @@ const PACE: Duration = Duration::from_secs(5);
 const CONSUMERS: usize = 100;
 /// One of so many produces.
 const PRODUCERS: usize = 5;
+/// Of what is offered, this much has to be done.
+const KEPT: f64 = 0.95;
 /// Before anything counts, at most.
 const WARM_UP: Duration = Duration::from_secs(5);
 
@@ -59,13 +61,14 @@ impl Work {
             let mut client = client;
             let mut ticks = (!pace.is_zero()).then(|| tokio::time::interval_at(begin, pace));
             while !is_over.load(Ordering::Relaxed) {
-                if let Some(ticks) = &mut ticks {
-                    ticks.tick().await;
-                }
-                let asked = Instant::now();
+                // Whoever waits for an earlier answer is late for this one.
+                let due = match &mut ticks {
+                    Some(ticks) => ticks.tick().await.into_std(),
+                    None => Instant::now(),
+                };
                 let answer = client.produce(&topic, message(bytes), Wait::Kafka).await;
                 let has_failed = answer.is_err();
-                tally.answered(front_end, answer, asked.elapsed());
+                tally.answered(front_end, answer, due.elapsed());
                 if has_failed {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
@@ -146,7 +149,7 @@ pub(super) fn run(binary: &Binary, options: &Options, report: &mut Report) -> Re
         Ok(())
     };
     // A few of each kind: all threads that any of them needs are there.
-    let few = (each / 10).clamp(CONSUMERS / 2, each);
+    let few = (each / 10).max(CONSUMERS / 2).min(each);
     add(&mut work, 0..few)?;
     eventually("the first clients to be served", || {
         Ok(work.tally.all_work())
@@ -155,10 +158,12 @@ pub(super) fn run(binary: &Binary, options: &Options, report: &mut Report) -> Re
     let threads_before = gateway.threads()?.len();
     add(&mut work, few..each)?;
     std::thread::sleep(WARM_UP.min(options.length));
-    work.tally.take();
+    let opening = work.tally.take();
     let (cpu, started) = (gateway.cpu_time()?, Instant::now());
     let mut threads = 0;
-    while started.elapsed() < options.length {
+    // Of few clients there is not much in a second.
+    let goes_on = || !work.tally.all_work() && started.elapsed() < served::PATIENCE;
+    while started.elapsed() < options.length || goes_on() {
         threads = threads.max(gateway.threads()?.len());
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -166,14 +171,21 @@ pub(super) fn run(binary: &Binary, options: &Options, report: &mut Report) -> Re
     let seen = work.tally.take();
     let cpu = (gateway.cpu_time()? - cpu).as_secs_f64() / seconds;
     let (resident, descriptors) = (gateway.resident_bytes()?, gateway.descriptors()?);
-    for (front_end, mut seen) in seen {
-        let rates = [seen.taken.len(), seen.consumed.len()].map(|count| count as f64 / seconds);
+    for ((front_end, mut seen), (_, early)) in seen.into_iter().zip(opening) {
+        seen.failed += early.failed;
+        if seen.failure.is_empty() {
+            seen.failure = early.failure;
+        }
+        let rates = [seen.taken.len() as u64, seen.received].map(|count| count as f64 / seconds);
+        let offered = (each / PRODUCERS) as f64 / PACE.as_secs_f64();
         let has_worked = seen.failed == 0 && seen.refusals() == 0 && rates.iter().all(|r| *r > 0.0);
+        // In a few seconds few are due.
+        let keeps_up = options.judge(rates[0] >= offered * KEPT).unwrap_or(true);
         report.add(
             format!("{each} connections of {}, produced", name(front_end)),
-            "none fails",
+            format!("none fails; {KEPT} × what is offered"),
             format!(
-                "{:.0}/s, {}; {} failed{}",
+                "{:.0} of {offered:.0}/s, {}; {} failed{}",
                 rates[0],
                 percentiles(&mut seen.taken),
                 seen.failed,
@@ -183,8 +195,8 @@ pub(super) fn run(binary: &Binary, options: &Options, report: &mut Report) -> Re
                     String::new()
                 }
             ),
-            Some(has_worked),
-            json!({"produced": rates[0], "consumed": rates[1], "failed": seen.failed,
+            Some(has_worked && keeps_up),
+            json!({"produced": rates[0], "offered": offered, "consumed": rates[1], "failed": seen.failed,
                 "failure": seen.failure, "refused": seen.refused}),
         );
         report.add(

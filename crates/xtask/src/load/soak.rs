@@ -52,8 +52,8 @@ struct Stream {
 struct Progress {
     count: AtomicU64,
     failures: AtomicU64,
-    /// When something last came, the longest time between two such moments,
-    /// and the last failure.
+    /// When something last came, the longest time between two such moments since it was
+    /// asked to look, and the last failure.
     last: Mutex<(Instant, Duration, String)>,
 }
 
@@ -65,6 +65,12 @@ impl Progress {
             last.0 = Instant::now();
             self.count.fetch_add(count as u64, Ordering::Relaxed);
         }
+    }
+
+    /// Pauses count from now on.
+    fn begin(&self) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        (last.0, last.1) = (Instant::now(), Duration::ZERO);
     }
 
     fn failed(&self, error: &anyhow::Error) {
@@ -181,6 +187,7 @@ pub(super) fn run(binary: &Binary, options: &Options, report: &mut Report) -> Re
         here: None,
         failures: 0,
     };
+    streams.iter().for_each(|stream| stream.progress.begin());
     let mut watch = Watch::default();
     let (started, cpu) = (Instant::now(), served.gateway.cpu_time()?);
     let (mut next_visit, mut next_sample) = (REBALANCE, Duration::ZERO);
@@ -262,7 +269,7 @@ pub(super) fn run(binary: &Binary, options: &Options, report: &mut Report) -> Re
             longest.as_secs_f64(),
             watch.changes
         ),
-        Some(longest < STANDSTILL && (watch.changes > 0 || length < 3 * REBALANCE)),
+        (length >= 3 * REBALANCE).then_some(longest < STANDSTILL && watch.changes > 0),
         json!(
             pauses
                 .iter()
@@ -321,6 +328,9 @@ fn capacity(
     work.tally.take();
     let started = Instant::now();
     std::thread::sleep(search);
+    eventually("all front ends to be answered", || {
+        Ok(work.tally.all_produce())
+    })?;
     let seconds = started.elapsed().as_secs_f64();
     let seen = work.tally.take();
     work.stop(runtime);

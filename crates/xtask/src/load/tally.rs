@@ -4,7 +4,7 @@ use crate::clients::{Answer, FRONT_ENDS};
 use barnabas_testkit::hostile::FrontEnd;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What one front end's clients have seen.
 #[derive(Debug, Default, Clone)]
@@ -15,7 +15,9 @@ pub(super) struct Seen {
     pub(super) refused: BTreeMap<&'static str, u64>,
     /// Those that had no client free to send them.
     pub(super) pushed_back: u64,
-    /// Of each message that was consumed, its age in microseconds.
+    /// Messages that were consumed.
+    pub(super) received: u64,
+    /// Of each of those that were made since the last time, its age in microseconds.
     pub(super) consumed: Vec<u32>,
     pub(super) failed: u64,
     /// What the last failure was.
@@ -29,12 +31,25 @@ impl Seen {
 }
 
 /// All of it.
-#[derive(Debug, Default)]
-pub(super) struct Tally([Mutex<Seen>; FRONT_ENDS.len()]);
+#[derive(Debug)]
+pub(super) struct Tally {
+    seen: [Mutex<Seen>; FRONT_ENDS.len()],
+    /// When it was taken last.
+    since: Mutex<Instant>,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            seen: Default::default(),
+            since: Mutex::new(Instant::now()),
+        }
+    }
+}
 
 impl Tally {
     fn of(&self, front_end: FrontEnd) -> MutexGuard<'_, Seen> {
-        let [redis, http, grpc] = &self.0;
+        let [redis, http, grpc] = &self.seen;
         let seen = match front_end {
             FrontEnd::Redis => redis,
             FrontEnd::Http => http,
@@ -66,8 +81,11 @@ impl Tally {
     }
 
     pub(super) fn consumed(&self, front_end: FrontEnd, ages: &[Duration]) {
-        let ages = ages.iter().map(|age| micros(*age));
-        self.of(front_end).consumed.extend(ages);
+        let window = self.since().elapsed();
+        let young = ages.iter().filter(|age| **age <= window);
+        let mut seen = self.of(front_end);
+        seen.received += ages.len() as u64;
+        seen.consumed.extend(young.map(|age| micros(*age)));
     }
 
     pub(super) fn failed(&self, front_end: FrontEnd, error: &anyhow::Error) {
@@ -76,20 +94,30 @@ impl Tally {
         seen.failure = format!("{error:#}");
     }
 
+    fn since(&self) -> MutexGuard<'_, Instant> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What was seen since the last time, by front end.
     pub(super) fn take(&self) -> Vec<(FrontEnd, Seen)> {
+        *self.since() = Instant::now();
         FRONT_ENDS
             .into_iter()
             .map(|front_end| (front_end, std::mem::take(&mut *self.of(front_end))))
             .collect()
     }
 
+    /// Whether each has produced.
+    pub(super) fn all_produce(&self) -> bool {
+        FRONT_ENDS
+            .into_iter()
+            .all(|front_end| !self.of(front_end).taken.is_empty())
+    }
+
     /// Whether each has produced and consumed.
     pub(super) fn all_work(&self) -> bool {
-        FRONT_ENDS.into_iter().all(|front_end| {
-            let seen = self.of(front_end);
-            !seen.taken.is_empty() && !seen.consumed.is_empty()
-        })
+        let consumes = |front_end| !self.of(front_end).consumed.is_empty();
+        self.all_produce() && FRONT_ENDS.into_iter().all(consumes)
     }
 }
 

@@ -159,14 +159,14 @@ pub(crate) const SCENARIOS: &[&Scenario] = &[
     &Scenario {
         name: "rough-clients",
         about: "the rough network between clients and gateways",
-        promises: STRICT,
+        promises: CLIENTS_LOST,
         is_alone: false,
         inject: network::rough_to_clients,
     },
     &Scenario {
         name: "silent-clients",
         about: "nothing passes between clients and gateways, and nobody is told, until clients have waited in vain",
-        promises: STRICT,
+        promises: CLIENTS_LOST,
         is_alone: false,
         inject: network::silent_to_clients,
     },
@@ -177,8 +177,14 @@ const STRICT: Promises = Promises {
     journal_may_repeat: false,
     journal_may_set_aside: false,
     acked_may_return: false,
-    order_may_break: false,
+    replies_may_be_lost: false,
     ack_timeout: ACK_TIMEOUT,
+};
+
+/// Gateways send what does not arrive.
+const CLIENTS_LOST: Promises = Promises {
+    replies_may_be_lost: true,
+    ..STRICT
 };
 
 /// Kafka refuses what journals have taken.

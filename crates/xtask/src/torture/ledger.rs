@@ -8,6 +8,7 @@ mod check;
 
 pub(crate) use check::{Findings, Promises};
 
+use super::node::NodeClient;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -131,8 +132,6 @@ struct Book {
     groups: BTreeMap<String, Group>,
     is_settled_since: Option<Instant>,
     is_healed_since: Option<Instant>,
-    /// Replies to all groups may be lost until it is healed.
-    may_lose: bool,
     /// What was asked before does not count: the topic was another one.
     begins: Option<Instant>,
 }
@@ -149,7 +148,6 @@ impl Default for Book {
             groups: BTreeMap::new(),
             is_settled_since: None,
             is_healed_since: None,
-            may_lose: false,
             begins: None,
         }
     }
@@ -275,12 +273,13 @@ impl Ledger {
         group.lost += 1;
     }
 
-    /// From now on until it is healed, replies to all groups may be lost: a gateway
-    /// that has not heard of the end of a connection goes on to send.
+    /// Gateways' replies may be lost now, and between this call and the next one:
+    /// who has not heard of the end of a connection goes on to send.
     pub(crate) fn may_lose(&self) {
         let mut book = self.book();
-        book.may_lose = true;
-        book.groups.values_mut().for_each(Group::lose);
+        let groups = book.groups.iter_mut();
+        let served = groups.filter(|(name, _)| *name != NodeClient::GROUP);
+        served.for_each(|(_, group)| group.lose());
     }
 
     fn with_story(&self, group: &str, place: &Place, act: impl FnOnce(&mut Story)) {
@@ -332,11 +331,7 @@ impl Ledger {
 
     /// The fault is over and everybody has found back.
     pub(crate) fn healed(&self) {
-        let mut book = self.book();
-        book.is_healed_since = Some(Instant::now());
-        if book.may_lose {
-            book.groups.values_mut().for_each(Group::lose);
-        }
+        self.book().is_healed_since = Some(Instant::now());
     }
 
     /// The topic is another one than before: what was asked until now may be
@@ -421,6 +416,14 @@ impl Ledger {
             .iter()
             .map(|(name, group)| (name.clone(), acked(group)))
             .collect()
+    }
+
+    /// Whether a journal has this and keeps it aside since Kafka has refused it, and may.
+    pub(crate) fn is_aside(&self, value: &Value, aside: &Aside, promises: Promises) -> bool {
+        let book = self.book();
+        let accepted = book.accepted.get(value);
+        let is_journaled = accepted.is_some_and(|accepted| accepted.gateway.is_some());
+        promises.journal_may_set_aside && is_journaled && aside.has(value)
     }
 
     /// What was accepted and is not in this log.

@@ -28,8 +28,9 @@ use world::World;
 
 /// Scenarios share clients where they can: quicker, and one failure hides the next.
 pub(crate) const TOGETHER: &str = "--together";
-/// What fails is played once more, in another world, and only that counts: where the
-/// machine may stand still for longer than clients wait.
+/// What fails is played once more, in another world, and only that counts, unless something
+/// is lost, there twice or has panicked: where the machine may stand still for longer than
+/// clients wait.
 pub(crate) const AGAIN: &str = "--again";
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -47,6 +48,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             let started = Instant::now();
             let mut outcome = attempt(scenarios, &mut world, &binary, words.length);
             let has_failed = !outcome.as_ref().is_ok_and(|found| found.broken.is_empty());
+            let is_certain = outcome.as_ref().is_ok_and(|found| found.is_certain);
             if has_failed && let Some(world) = &world {
                 eprint!("{}", world.tails());
                 world.kafka.keep_folder();
@@ -60,9 +62,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             }
             // What it has left behind is nobody else's trouble.
             world = None;
-            if tries_left > 0 {
-                report.play_again();
+            if is_certain || tries_left == 0 {
+                break;
             }
+            report.play_again();
         }
     }
     drop(world);
@@ -119,13 +122,16 @@ fn play(world: &mut World, scenarios: &[&Scenario], length: Duration) -> Result<
     tell("the fault is over");
     world.settle(&work).context("after the fault")?;
     work.ledger.healed();
+    if first.promises.replies_may_be_lost {
+        work.ledger.may_lose();
+    }
     work.flows().context("when all was well again")?;
     tell("all is well again");
     work.stop_producing(world)?;
-    let log = work.drain(world)?;
+    let log = work.drain(world, first.promises)?;
     let mut findings = work.ledger.check(&log, &world.set_aside()?, first.promises);
     work.stop(world)?;
-    findings.broken.extend(world.casualties());
+    findings.add_certain("processes are not well", &world.casualties());
     tell("compared");
     Ok(findings)
 }

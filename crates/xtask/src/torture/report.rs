@@ -17,6 +17,8 @@ struct Row {
     about: String,
     outcome: Result<Findings, String>,
     took: Duration,
+    /// It has failed and was played again.
+    is_repeated: bool,
 }
 
 impl Row {
@@ -57,6 +59,7 @@ impl Report {
             about: all(|scenario| scenario.about, "; "),
             outcome: outcome.map_err(|error| format!("{error:#}")),
             took,
+            is_repeated: false,
         };
         match &row.outcome {
             Ok(found) => {
@@ -78,7 +81,9 @@ impl Report {
     /// The last result does not count.
     pub(crate) fn play_again(&mut self) {
         eprintln!("torture: once more");
-        self.rows.pop();
+        if let Some(last) = self.rows.last_mut() {
+            last.is_repeated = true;
+        }
     }
 
     fn table(&self) -> String {
@@ -87,7 +92,10 @@ impl Report {
              again | repeated | aside | result |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
         );
         for row in &self.rows {
-            let result = report::verdict(row.has_passed());
+            let result = match row.is_repeated {
+                true => "failed, once more:",
+                false => report::verdict(row.has_passed()),
+            };
             // Writing to a String does not fail.
             let _ = match &row.outcome {
                 Ok(found) => writeln!(
@@ -122,6 +130,7 @@ impl Report {
                 "scenario": row.scenario,
                 "about": row.about,
                 "passed": row.has_passed(),
+                "played_again": row.is_repeated,
                 "error": row.outcome.as_ref().err(),
                 "findings": found.map(|found| &found.broken),
                 "seconds": row.took.as_secs_f64(),
@@ -162,8 +171,9 @@ impl Report {
 
     /// The closing line; an error if anything has failed.
     pub(crate) fn close(&self) -> Result<()> {
-        let passed = self.rows.iter().filter(|row| row.has_passed()).count();
-        report::close("torture", "scenarios", passed, self.rows.len())
+        let counted = self.rows.iter().filter(|row| !row.is_repeated);
+        let passed = counted.clone().filter(|row| row.has_passed()).count();
+        report::close("torture", "scenarios", passed, counted.count())
     }
 
     fn command(&self) -> String {

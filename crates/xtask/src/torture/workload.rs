@@ -7,7 +7,7 @@ mod grpc;
 pub(super) mod http;
 mod redis;
 
-use super::ledger::{Durability, Ledger, Place, Value};
+use super::ledger::{Durability, Ledger, Place, Promises, Value};
 use super::node::NodeClient;
 use super::world::{Address, Fleet, PATIENCE, World, eventually};
 use anyhow::{Context as _, Result, bail};
@@ -127,7 +127,8 @@ impl Writer {
         (first..*next)
             .map(|number| Value {
                 writer: self.name.to_owned(),
-                key: format!("{}-{}", self.name, self.key),
+                // With the topic: journals keep what was refused of earlier ones.
+                key: format!("{}-{}.{}", self.name, self.key, self.shared.topic),
                 number,
             })
             .collect()
@@ -234,7 +235,7 @@ impl Workload {
     /// Waits until all that was accepted is in Kafka, nothing comes there any more
     /// (it would be there twice), and every group is done with all that is there;
     /// what there is then.
-    pub(crate) fn drain(&self, world: &World) -> Result<Vec<Place>> {
+    pub(crate) fn drain(&self, world: &World, promises: Promises) -> Result<Vec<Place>> {
         let started = Instant::now();
         let mut ends = BTreeMap::new();
         let mut quiet_since = Instant::now();
@@ -249,7 +250,7 @@ impl Workload {
             }
             let aside = world.set_aside()?;
             let mut missing = self.ledger.missing(&log);
-            missing.retain(|value| !aside.has(value));
+            missing.retain(|value| !self.ledger.is_aside(value, &aside, promises));
             let open = self.ledger.groups();
             let open = open.iter().map(|group| self.ledger.open(group, &log).len());
             let open: usize = open.sum();

@@ -69,17 +69,23 @@ impl Log {
     }
 
     /// The longest time of each partition between two deliveries, of which the
-    /// second is after `since`.
+    /// second is after `since`; the time since its last one counts, too.
     fn longest(&self, since: Instant) -> BTreeMap<i32, Duration> {
         let log = self.lock();
         let mut last: BTreeMap<i32, Instant> = BTreeMap::new();
         let mut longest: BTreeMap<i32, Duration> = BTreeMap::new();
+        let mut note = |partition, gap: Duration| {
+            let longest = longest.entry(partition).or_default();
+            *longest = gap.max(*longest);
+        };
         for event in &log.events {
             let before = last.insert(event.partition, event.at);
             if let Some(before) = before.filter(|_| event.at >= since) {
-                let gap = longest.entry(event.partition).or_default();
-                *gap = (*gap).max(event.at - before);
+                note(event.partition, event.at - before);
             }
+        }
+        for (partition, at) in last {
+            note(partition, at.elapsed());
         }
         longest
     }
@@ -160,7 +166,9 @@ mod tests {
         );
         let mut gaps = Gaps::default();
         gaps.add(&log, since, |partition| partition == 2);
-        assert!(gaps.affected.iter().all(|gap| gap.as_millis() >= 20));
-        assert_eq!((gaps.affected.len(), gaps.others.len()), (1, 0));
+        // The other one has delivered nothing since.
+        assert_eq!((gaps.affected.len(), gaps.others.len()), (1, 1));
+        let all = gaps.affected.iter().chain(&gaps.others);
+        assert!(all.into_iter().all(|gap| gap.as_millis() >= 20));
     }
 }

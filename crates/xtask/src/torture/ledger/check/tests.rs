@@ -9,7 +9,7 @@ const STRICT: Promises = Promises {
     journal_may_repeat: false,
     journal_may_set_aside: false,
     acked_may_return: false,
-    order_may_break: false,
+    replies_may_be_lost: false,
     ack_timeout: Duration::from_secs(5),
 };
 
@@ -361,7 +361,7 @@ fn replies_may_be_lost_until_all_is_well_again() {
         ledger.check(&log, &Aside::default(), STRICT),
         "came before earlier ones",
     );
-    ledger.healed();
+    ledger.may_lose();
     assert_eq!(
         ledger.check(&log, &Aside::default(), STRICT).broken,
         Vec::<String>::new()
