@@ -314,6 +314,7 @@ impl Caller {
         }
         let now = Instant::now();
         let mut kept = 0;
+        let total = records.len();
         for (index, record) in records.enumerate() {
             let bytes = record.bytes();
             if self.producer.shared.is_too_large(bytes) {
@@ -321,12 +322,19 @@ impl Caller {
                 self.refused.push((index, error));
                 continue;
             }
+            let Some(room) = self.producer.shared.waiting_rooms.take(bytes) else {
+                let full = KafkaError::from_code(ErrorCode::QueueFull);
+                self.refused
+                    .extend((index..total).map(|index| (index, full)));
+                break;
+            };
             self.account.charge(1, bytes);
             waiting.records.push(WaitingRecord {
                 key: record.key.map(Into::into),
                 value: record.value.map(Into::into),
                 slot: self.slot,
                 accepted: now,
+                _room: room,
             });
             kept += 1;
         }
@@ -405,5 +413,48 @@ impl Drop for Caller {
         self.producer
             .shared
             .retire(self.slot, Arc::clone(&self.account));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{Cluster, ClusterConfig};
+    use crate::properties::Properties;
+
+    /// Nobody says whether the topic exists, so that all of it waits here.
+    #[test]
+    fn what_waits_for_its_topic_has_one_bound_for_all_callers() {
+        let record = |value: &'static [u8]| Record {
+            key: None,
+            value: Some(value),
+        };
+        for (name, value) in [
+            ("queue.buffering.max.messages", "10"),
+            ("queue.buffering.max.kbytes", "1"),
+        ] {
+            let mut config = ClusterConfig::default();
+            config.common.set("bootstrap.servers", "127.0.0.1:1");
+            config.producer.set(name, value);
+            let cluster = Cluster::open(config).unwrap();
+            let producer = cluster.producer(&Properties::new()).unwrap();
+            let mut callers = [(); 2].map(|()| producer.caller(CallerLimits::default()));
+            let mut accepted = 0;
+            for caller in &mut callers {
+                for topic in [&b"one"[..], b"other"] {
+                    let topic = caller.topic(topic).unwrap();
+                    let sent = caller.send(&topic, std::iter::repeat_n(record(&[0; 100]), 4));
+                    accepted += sent.accepted;
+                    let full = sent.refused.iter();
+                    let full = full.filter(|(_, error)| error.is(ErrorCode::QueueFull));
+                    assert_eq!(sent.accepted + full.count(), 4);
+                    assert_eq!(
+                        sent.first_without_room(),
+                        (sent.accepted < 4).then_some(sent.accepted)
+                    );
+                }
+            }
+            assert_eq!(accepted, 10, "{name}");
+        }
     }
 }

@@ -46,7 +46,7 @@ pub use tallies::TopicStatistics;
 pub use tickets::Stored;
 use tickets::Tickets;
 use tokio::sync::{Notify, futures::Notified, oneshot};
-use topic::{State, Waiting};
+use topic::{State, Waiting, WaitingRooms};
 pub use topic::{Topic, is_legal_name};
 
 /// How long a closed caller's messages may be on their way before they count
@@ -179,6 +179,7 @@ struct Shared {
     flush_wanted: Condvar,
     message_max_bytes: u64,
     message_timeout: Duration,
+    waiting_rooms: WaitingRooms,
 }
 
 /// The account of a dropped caller. The delivery thread frees its slot once
@@ -236,6 +237,7 @@ impl Producer {
                     .or_else(|| number("delivery.timeout.ms"))
                     .unwrap_or(300_000),
             ),
+            waiting_rooms: WaitingRooms::of(properties),
         });
         let threads = Threads::start(&shared, searches, list_requests)?;
         Ok(Self {

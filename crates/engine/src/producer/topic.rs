@@ -4,6 +4,8 @@ use super::Shared;
 use super::renewal::Following;
 use crate::error::KafkaError;
 use crate::native::NativeTopic;
+use crate::properties::Properties;
+use crate::room::{Kept, Room};
 use arc_swap::Guard;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -58,6 +60,46 @@ pub(super) struct WaitingRecord {
     /// The slot of its caller.
     pub(super) slot: usize,
     pub(super) accepted: Instant,
+    pub(super) _room: WaitingRoom,
+}
+
+/// What messages may take that librdkafka does not have yet, those of all topics and
+/// callers together: as much as its own queue.
+pub(super) struct WaitingRooms {
+    messages: Arc<Room>,
+    bytes: Arc<Room>,
+}
+
+/// What one of them takes.
+pub(super) struct WaitingRoom {
+    _message: Kept,
+    _bytes: Kept,
+}
+
+impl WaitingRooms {
+    /// By the properties of librdkafka's queue.
+    pub(super) fn of(properties: &Properties) -> Self {
+        let number = |name: &str| properties.get(name)?.parse::<u64>().ok();
+        // None is no bound, as in librdkafka.
+        let messages = number("queue.buffering.max.messages").filter(|most| *most > 0);
+        let kilobytes = number("queue.buffering.max.kbytes").unwrap_or(1 << 20);
+        Self {
+            messages: Arc::new(Room::new(messages.unwrap_or(u64::MAX))),
+            bytes: Arc::new(Room::new(kilobytes << 10)),
+        }
+    }
+
+    /// Room for a message; `None` if there is none.
+    pub(super) fn take(&self, bytes: u64) -> Option<WaitingRoom> {
+        let room = |room: &Arc<Room>, size| {
+            let mut kept = room.keep_nothing();
+            kept.hold(size).then_some(kept)
+        };
+        Some(WaitingRoom {
+            _message: room(&self.messages, 1)?,
+            _bytes: room(&self.bytes, bytes)?,
+        })
+    }
 }
 
 impl WaitingRecord {

@@ -33,6 +33,10 @@ const KEPT: f64 = 0.8;
 /// The slowest that one in a hundred of what was accepted may be.
 const SLOWEST: Duration = Duration::from_secs(10);
 
+/// Resident, at most: twice the queue's messages, what 3,000 connections take, and what
+/// the gateway is made of.
+const RESIDENT: u64 = 300_000_000;
+
 /// When clients are told yes.
 pub(super) const WAYS: [(Wait, &str); 2] = [
     (Wait::Kafka, "answered when Kafka has it"),
@@ -213,7 +217,10 @@ impl Stage<'_> {
         );
         report.add(
             format!("{about}: goodput while {FACTOR} × the peak is offered"),
-            format!("≥ {KEPT} × the peak; some find no room, nothing fails otherwise"),
+            format!(
+                "≥ {KEPT} × the peak; some find no room, nothing fails otherwise; ≤ {} MB",
+                RESIDENT / 1_000_000
+            ),
             format!(
                 "{kept:.2} × ({:.0}/s in Kafka), {failures} failed, {:.0} % of a core, \
                  {:.0} → {:.0} MB resident",
@@ -222,8 +229,13 @@ impl Stage<'_> {
                 before as f64 / 1e6,
                 open.resident as f64 / 1e6
             ),
-            self.options
-                .judge(kept >= KEPT && failures == 0 && refusals > 0 && self.served.is_well()?),
+            self.options.judge(
+                kept >= KEPT
+                    && failures == 0
+                    && refusals > 0
+                    && before.max(open.resident) <= RESIDENT
+                    && self.served.is_well()?,
+            ),
             json!({"rate": open.rate, "kept": kept, "failed": failures, "cpu": open.cpu,
                 "resident": [before, open.resident]}),
         );
