@@ -123,16 +123,10 @@ pub(crate) fn run(effort: Effort, report: &mut Report) -> Result<()> {
             runs.consume.push(consumed);
         }
         // What the event loop feels of the same messages a second.
-        let peer = all[1].consume[round];
-        let rate_of_peer = rate(&peer) as u64;
-        let some = stored.min(rate_of_peer * PACED_SECONDS);
-        paced.push(run_at(
-            OURS,
-            "consume",
-            "consume",
-            some,
-            Some(rate_of_peer),
-        )?);
+        let peer = all.get(1).and_then(|runs| runs.consume.last());
+        let rate = rate(peer.context("no other package")?) as u64;
+        let some = stored.min(rate * PACED_SECONDS);
+        paced.push(run_at(OURS, "consume", "consume", some, Some(rate))?);
     }
     for runs in &all {
         runs.tell(report);
