@@ -121,10 +121,13 @@ impl OffsetDirectory {
             Err(error) => return Err(failed("open", path)(error)),
         };
         let mut content = Vec::new();
-        file.take(MAX_BYTES)
+        file.take(MAX_BYTES + 1)
             .read_to_end(&mut content)
             .map_err(failed("read", path))?;
-        let offset = std::str::from_utf8(&content).ok().and_then(parse);
+        // Its beginning may be a number, too.
+        let is_whole = content.len() as u64 <= MAX_BYTES;
+        let text = std::str::from_utf8(&content).ok().filter(|_| is_whole);
+        let offset = text.and_then(parse);
         offset.ok_or_else(|| OffsetError::BadFormat {
             path: path.to_owned(),
         })
