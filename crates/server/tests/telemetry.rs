@@ -10,7 +10,8 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use std::net::TcpListener;
+use socket2::{Domain, Socket, Type};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -399,13 +400,16 @@ async fn a_bad_collector_costs_spans_and_nothing_else() {
     let metrics = format!("http://{}", collector.address);
     let client = reqwest::Client::new();
     for bad in [Bad::Down, Bad::Hangs, Bad::Refuses] {
-        // It is kept open, and never accepts: the kernel does.
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut address_of_bad = listener.local_addr().unwrap();
+        // Its port stays its own, or other tests' collectors would get what is meant for it.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).unwrap();
+        let mut address_of_bad = socket.local_addr().unwrap().as_socket().unwrap();
         let mut other = None;
         match bad {
-            Bad::Down => drop(listener),
-            Bad::Hangs => {}
+            Bad::Down => {}
+            // It never accepts: the kernel does.
+            Bad::Hangs => socket.listen(128).unwrap(),
             Bad::Refuses => {
                 // It speaks HTTP/1.1 only.
                 let refusing = Collector::http().await;
