@@ -35,7 +35,7 @@ function pumpOf(make) {
 }
 
 test('a large batch is made in portions, and whole', async () => {
-  const count = 4321;
+  const count = 10321;
   const { pump, delivered, idle } = pumpOf((one) => new Messages(one, 't', {}));
   pump.put([batch(count), batch(3)]);
   let turns = 0;
@@ -74,7 +74,7 @@ test('lanes are resolved in every portion', async () => {
     [1, { topic: 'b', partition: 8 }],
   ]);
   const { pump, delivered } = pumpOf((one) => new Messages(one, undefined, {}, places));
-  pump.put([batch(2500)]);
+  pump.put([batch(6250)]);
   while (delivered.length === 0) {
     await turn();
   }
@@ -85,24 +85,24 @@ test('lanes are resolved in every portion', async () => {
 
 test('nothing is delivered while paused, also of a batch that was begun', async () => {
   const { pump, delivered } = pumpOf((one) => new Messages(one, 't', {}));
-  pump.put([batch(2500), batch(1)]);
+  pump.put([batch(6250), batch(1)]);
   await turn();
   pump.pause();
   for (let i = 0; i < 10; i++) {
     await turn();
   }
-  assert.deepEqual([delivered.length, pump.held], [0, 2501]);
+  assert.deepEqual([delivered.length, pump.held], [0, 6251]);
   pump.resume();
   assert.equal(delivered.length, 0, 'not within the call');
   while (delivered.length < 2) {
     await turn();
   }
-  assert.deepEqual(delivered.map((list) => list.length), [2500, 1]);
+  assert.deepEqual(delivered.map((list) => list.length), [6250, 1]);
 });
 
 test('what was begun is dropped when it is closed', async () => {
   const { pump, delivered } = pumpOf((one) => new Messages(one, 't', {}));
-  pump.put([batch(2500)]);
+  pump.put([batch(6250)]);
   pump.close();
   pump.put([batch(1)]);
   for (let i = 0; i < 10; i++) {
