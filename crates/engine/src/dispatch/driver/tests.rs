@@ -90,6 +90,19 @@ async fn partitions_without_a_leader_are_asked_for_once_at_a_time() {
     assert_eq!(driver.jobs.len(), 0);
 }
 
+/// Begins to read at 5, which is committed at once.
+fn begin(driver: &mut Driver) {
+    let begins = Start {
+        topic: "t".to_owned(),
+        partition: 0,
+        offset: 5,
+        acked: Acked::below(5),
+        end: 10,
+        differs: true,
+    };
+    driver.begin(RebalanceProtocol::Eager, vec![begins]);
+}
+
 type Answer = JoinHandle<Result<bool, Error>>;
 
 /// A member that has acknowledged up to 5 and has that stored, and for which
@@ -106,15 +119,7 @@ async fn about_to_move() -> (MockCluster<'static, Context>, Driver, Answer) {
         let sent = producer.deliver("t", Some(0), record, &[], None);
         sent.await.unwrap();
     }
-    let begins = Start {
-        topic: "t".to_owned(),
-        partition: 0,
-        offset: 5,
-        acked: Acked::below(5),
-        end: 10,
-        differs: true,
-    };
-    driver.begin(RebalanceProtocol::Eager, vec![begins]);
+    begin(&mut driver);
     commit_is_done(&mut driver).await;
     assert_eq!(stored(&driver), 5);
 
@@ -144,15 +149,7 @@ async fn commits_that_are_refused_for_a_moment_lose_nothing() {
     let (mock, _cluster, mut driver) = member();
     let stale = RDKafkaRespErr::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION;
     mock.request_errors(RDKafkaApiKey::OffsetCommit, &[stale; 3]);
-    let begins = Start {
-        topic: "t".to_owned(),
-        partition: 0,
-        offset: 5,
-        acked: Acked::below(5),
-        end: 10,
-        differs: true,
-    };
-    driver.begin(RebalanceProtocol::Eager, vec![begins]);
+    begin(&mut driver);
     for _ in 0..3 {
         commit_is_done(&mut driver).await;
         assert!(driver.stale_since.is_some());
@@ -162,6 +159,22 @@ async fn commits_that_are_refused_for_a_moment_lose_nothing() {
     commit_is_done(&mut driver).await;
     assert_eq!(driver.stale_since, None);
     assert_eq!(stored(&driver), 5);
+}
+
+/// The group goes on without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_commits_stay_refused_is_lost() {
+    let (mock, _cluster, mut driver) = member();
+    let stale = RDKafkaRespErr::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION;
+    mock.request_errors(RDKafkaApiKey::OffsetCommit, &[stale; 2]);
+    begin(&mut driver);
+    commit_is_done(&mut driver).await;
+    assert!(!driver.is_lost);
+    // It was first refused long ago.
+    driver.stale_since = Some(Instant::now().checked_sub(PATIENCE).unwrap());
+    driver.commit();
+    commit_is_done(&mut driver).await;
+    assert!(driver.is_lost);
 }
 
 /// What was acknowledged before would undo it.

@@ -19,8 +19,12 @@ async fn write(journal: &Journal, range: Range<u32>) {
 }
 
 async fn write_to(journal: &Journal, topic: &str, range: Range<u32>) {
-    for number in range {
-        let value = number.to_le_bytes();
+    let values = range.map(|number| number.to_le_bytes().to_vec());
+    write_values(journal, topic, values).await;
+}
+
+async fn write_values(journal: &Journal, topic: &str, values: impl Iterator<Item = Vec<u8>>) {
+    for value in values {
         let record = JournalRecord {
             topic,
             record: Record {
@@ -219,24 +223,10 @@ async fn refused_records_are_told_of_once_they_are_kept() {
             .lock()
             .push(value.first().copied().unwrap_or_default());
     });
-    for number in 0..REFUSED {
-        let value = vec![u8::try_from(number).unwrap(); 150_000];
-        let record = JournalRecord {
-            topic: "t",
-            record: Record {
-                key: None,
-                value: Some(&value),
-            },
-            headers: &[],
-            timestamp: 1,
-            partition: Some(0),
-            lane: None,
-        };
-        let appended = journal.append(std::iter::once(record)).await.unwrap();
-        appended.synced().await.unwrap();
-    }
+    let values = (0..REFUSED).map(|number| vec![u8::try_from(number).unwrap(); 150_000]);
+    write_values(&journal, "t", values).await;
     journal.feed(&cluster).unwrap();
-    // Some attempts.
+    // Time for some attempts, of which nothing tells.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(told.lock().is_empty(), "nothing is kept yet");
     assert_eq!(journal.statistics().refused, 0);
