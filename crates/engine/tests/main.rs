@@ -3,7 +3,7 @@
 //! `producing`: accounts, order, partitions, limits. `unknown_topics`: topics that are not there
 //! (yet). `direct`: a producer with one owner. `dispatch`: groups for many requests. `groups`: members share, leave and come back. `offsets`: what is stored, and when Kafka
 //! has it. `outages`: brokers that go. `partitions`: those of Kafka-Pixy. `administration`: topics and offsets. `embedded`: the cluster in
-//! memory. `local`: consumers that keep their offsets. `outbox`: the produce engine; `downtime`: the same without brokers; `faults`: the same while the cluster changes. `examples`: the programs in `examples/`. `support`: what they have in common.
+//! memory. `clock`: the time of day is nothing to wait by. `local`: consumers that keep their offsets. `outbox`: the produce engine; `downtime`: the same without brokers; `faults`: the same while the cluster changes. `examples`: the programs in `examples/`. `support`: what they have in common.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +15,9 @@
 
 mod administration;
 mod beginnings;
+// Which system calls threads are in is told in numbers of their own on each platform.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod clock;
 mod direct;
 mod dispatch;
 mod downtime;

@@ -41,9 +41,14 @@ impl Cluster {
             |topic, (key, value)| topic.set(key, value),
         );
         let admin = self.running().admin()?;
+        let existed = self.topics()?.iter().any(|known| known == name);
         let results =
             asked_again(|| block_on(admin.create_topics([&topic], &options()))).context(action)?;
-        refuse_failures(results).context(action)?;
+        match refuse_failures(results) {
+            // Brokers that are just starting lose an answer now and then, and are asked again.
+            Err(KafkaError::AdminOp(RDKafkaErrorCode::TopicAlreadyExists)) if !existed => {}
+            answer => answer.context(action)?,
+        }
         self.wait_for_partitions(name, partitions)
     }
 

@@ -315,7 +315,20 @@ int cnd_init(cnd_t *cond)
 
   return thrd_success;
 #else
-  return pthread_cond_init(cond, NULL) == 0 ? thrd_success : thrd_error;
+  pthread_condattr_t attr;
+  int ret;
+  if (pthread_condattr_init(&attr) != 0)
+  {
+    return thrd_error;
+  }
+#if TTHREAD_COND_CLOCK_IS_SET
+  /* The time of day may be set at any moment, and a wait by it then takes as
+   * much longer as the clock was set back. */
+  pthread_condattr_setclock(&attr, TTHREAD_COND_CLOCK);
+#endif
+  ret = pthread_cond_init(cond, &attr);
+  pthread_condattr_destroy(&attr);
+  return ret == 0 ? thrd_success : thrd_error;
 #endif
 }
 

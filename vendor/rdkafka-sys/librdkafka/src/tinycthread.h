@@ -314,6 +314,18 @@ int cnd_broadcast(cnd_t *cond);
 */
 int cnd_wait(cnd_t *cond, mtx_t *mtx);
 
+/** The clock of cnd_timedwait()'s times: the same as rd_clock()'s, which is not
+* changed by setting the time of day. macOS has no such clock for them. */
+#if !defined(_TTHREAD_WIN32_)
+#if defined(__APPLE__) || (defined(__ANDROID__) && __ANDROID_API__ < 29)
+#define TTHREAD_COND_CLOCK CLOCK_REALTIME
+#define TTHREAD_COND_CLOCK_IS_SET 0
+#else
+#define TTHREAD_COND_CLOCK CLOCK_MONOTONIC
+#define TTHREAD_COND_CLOCK_IS_SET 1
+#endif
+#endif
+
 /** Wait for a condition variable to become signaled.
 * The function atomically unlocks the given mutex and endeavors to block until
 * the given condition variable is signaled by a call to cnd_signal or to
@@ -321,7 +333,8 @@ int cnd_wait(cnd_t *cond, mtx_t *mtx);
 * becomes unblocked it locks the mutex before it returns.
 * @param cond A condition variable object.
 * @param mtx A mutex object.
-* @param xt A point in time at which the request will time out (absolute time).
+* @param xt A point in time at which the request will time out (absolute time),
+* by TTHREAD_COND_CLOCK.
 * @return @ref thrd_success upon success, or @ref thrd_timeout if the time
 * specified in the call was reached without acquiring the requested resource, or
 * @ref thrd_error if the request could not be honored.
