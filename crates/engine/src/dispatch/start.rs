@@ -1,10 +1,10 @@
 //! Where a partition begins (contract, section 7).
 
 use super::InitialOffset;
-use crate::acks::Acked;
+use crate::acks::{Acked, MalformedAcks};
 use crate::admin::NewGroupOffset;
 use crate::error::{ErrorCode, KafkaError};
-use crate::native::{Client, Partitions, TopicLookup};
+use crate::native::{Client, Partitions, StoredPosition, TopicLookup};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -30,6 +30,26 @@ pub(super) struct Start {
     pub(super) end: i64,
     /// Kafka has something else stored: this is committed at once.
     pub(super) differs: bool,
+}
+
+/// What a partition's leader says about its log.
+struct Log {
+    oldest: i64,
+    /// Behind the last message.
+    end: i64,
+    /// Of the leader (KIP-320).
+    leader_epoch: Option<i32>,
+}
+
+impl Log {
+    /// Whether a log that lacks what was read in the time of this leader is
+    /// another one. A log loses its end only to a new leader, whose epoch is
+    /// higher; that of a topic that is made again begins with the lowest, and
+    /// its offsets with 0.
+    fn is_new_since(&self, leader_epoch: Option<i32>) -> bool {
+        let epochs = self.leader_epoch.zip(leader_epoch);
+        self.oldest == 0 && epochs.is_some_and(|(now, then)| now <= then)
+    }
 }
 
 /// Where partitions begin.
@@ -110,16 +130,15 @@ pub(super) fn find(
         InitialOffset::Time(time) => offsets(client, &partitions, time)?,
         InitialOffset::Newest | InitialOffset::Oldest => HashMap::new(),
     };
-    let oldest_of = offsets(client, &partitions, OLDEST)?;
-    let ends_of = offsets(client, &partitions, END)?;
+    let logs = logs(client, &partitions)?;
     let mut starts = Vec::with_capacity(partitions.len());
     for committed in list.positions() {
-        let (topic, partition) = (committed.topic, committed.partition);
-        let key = (topic.clone(), partition);
-        let (Some(&oldest), Some(&end)) = (oldest_of.get(&key), ends_of.get(&key)) else {
+        let key = (committed.topic.clone(), committed.partition);
+        let Some(log) = logs.get(&key) else {
             return Err(KafkaError::from_code(ErrorCode::UnknownPartition).number());
         };
-        let first = || match (initial, known.get(&topic)) {
+        let (oldest, end) = (log.oldest, log.end);
+        let first = || match (initial, known.get(&committed.topic)) {
             (InitialOffset::Oldest, _) => oldest,
             (InitialOffset::Time(_), _) => {
                 let found = at_time.get(&key).copied();
@@ -128,7 +147,8 @@ pub(super) fn find(
             }
             // A partition that was not there yet is wanted from its beginning.
             (InitialOffset::Newest, Some(ends)) => {
-                ends.get(&partition).copied().unwrap_or(oldest).max(oldest)
+                let end = ends.get(&committed.partition).copied();
+                end.unwrap_or(oldest).max(oldest)
             }
             (InitialOffset::Newest, None) => end,
         };
@@ -138,15 +158,12 @@ pub(super) fn find(
                 let first = first();
                 (Acked::below(first), first)
             }
-            offset => {
-                let named = (topic.as_str(), partition);
-                place(client, named, (offset, &committed.metadata), oldest, end)
-            }
+            _ => place(client, &committed, log),
         };
         starts.push(Start {
             differs: acked.committed() != committed.offset,
-            topic,
-            partition,
+            topic: committed.topic,
+            partition: committed.partition,
             offset,
             acked,
             end,
@@ -156,27 +173,41 @@ pub(super) fn find(
 }
 
 /// What is acknowledged and where to read by a position that is stored.
-fn place(
-    client: &Client,
-    (topic, partition): (&str, i32),
-    (offset, metadata): (i64, &str),
-    oldest: i64,
-    end: i64,
-) -> (Acked, i64) {
-    if offset < oldest {
-        return (Acked::below(oldest), oldest);
+fn place(client: &Client, stored: &StoredPosition, log: &Log) -> (Acked, i64) {
+    let (offset, metadata) = (stored.offset, &stored.metadata);
+    let from_the_oldest = (Acked::below(log.oldest), log.oldest);
+    if offset < log.oldest {
+        return from_the_oldest;
     }
-    let acked = Acked::decode(offset, metadata, end.max(offset)).unwrap_or_else(|reason| {
+    let decoded = Acked::decode(offset, metadata, log.end.max(offset));
+    if (offset > log.end || matches!(decoded, Err(MalformedAcks::BeyondEnd { .. })))
+        && log.is_new_since(stored.leader_epoch)
+    {
+        // A member that had not heard yet that the topic was made again has
+        // stored it. Of this log it says nothing.
+        tracing::warn!(
+            component = client.component(),
+            "{} [{}]: what is stored (offset {offset}, metadata {metadata:?}) is of another log, \
+             read from {} on",
+            stored.topic,
+            stored.partition,
+            log.oldest,
+        );
+        return from_the_oldest;
+    }
+    let acked = decoded.unwrap_or_else(|reason| {
         tracing::error!(
             component = client.component(),
-            "{topic} [{partition}]: the metadata {metadata:?} beside offset {offset} names no \
-             acknowledged ranges: {reason}"
+            "{} [{}]: the metadata {metadata:?} beside offset {offset} names no acknowledged \
+             ranges: {reason}",
+            stored.topic,
+            stored.partition,
         );
         Acked::below(offset)
     });
     // Beyond the end is read from the end; what is below the committed offset
     // counts as acknowledged.
-    let read_from = acked.committed().min(end.max(oldest));
+    let read_from = acked.committed().min(log.end.max(log.oldest));
     (acked, read_from)
 }
 
@@ -191,25 +222,32 @@ pub(super) fn of_positions(
         .iter()
         .map(|new| (topic.to_owned(), new.partition));
     let partitions: Vec<(String, i32)> = partitions.collect();
-    let oldest_of = offsets(client, &partitions, OLDEST)?;
-    let ends_of = offsets(client, &partitions, END)?;
+    let logs = logs(client, &partitions)?;
     let starts = partitions.into_iter().zip(positions).map(|(key, new)| {
-        let (Some(&oldest), Some(&end)) = (oldest_of.get(&key), ends_of.get(&key)) else {
+        let Some(log) = logs.get(&key) else {
             return Err(KafkaError::from_code(ErrorCode::UnknownPartition).number());
         };
         let (topic, partition) = key;
-        let stored = match new.offset {
-            OLDEST => (oldest, ""),
-            offset if offset < 0 => (end, ""),
+        let (offset, metadata) = match new.offset {
+            OLDEST => (log.oldest, ""),
+            offset if offset < 0 => (log.end, ""),
             offset => (offset, new.metadata.as_str()),
         };
-        let (acked, offset) = place(client, (&topic, partition), stored, oldest, end);
-        Ok(Start {
+        let wanted = StoredPosition {
             topic,
             partition,
             offset,
+            metadata: metadata.to_owned(),
+            leader_epoch: None,
+            error: 0,
+        };
+        let (acked, offset) = place(client, &wanted, log);
+        Ok(Start {
+            topic: wanted.topic,
+            partition,
+            offset,
             acked,
-            end,
+            end: log.end,
             differs: true,
         })
     });
@@ -223,21 +261,68 @@ fn offsets(
     partitions: &[(String, i32)],
     time: i64,
 ) -> Result<HashMap<(String, i32), i64>, i32> {
+    list(client, questions(partitions, time))
+}
+
+fn questions(partitions: &[(String, i32)], time: i64) -> Partitions {
     let mut asked = Partitions::new();
     for (topic, partition) in partitions {
         asked.add(topic, *partition, Some(time));
     }
-    list(client, asked)
+    asked
 }
 
 /// [`offsets`], with a time for each partition.
-fn list(client: &Client, mut asked: Partitions) -> Result<HashMap<(String, i32), i64>, i32> {
-    if asked.is_empty() {
-        return Ok(HashMap::new());
-    }
-    client.list_offsets(&mut asked, LIMIT)?;
-    let found = asked.positions();
+fn list(client: &Client, asked: Partitions) -> Result<HashMap<(String, i32), i64>, i32> {
+    let found = answers(client, asked)?.into_iter();
     Ok(found
         .map(|found| ((found.topic, found.partition), found.offset))
         .collect())
+}
+
+/// Asks what there is of each partition. Blocks.
+fn logs(client: &Client, partitions: &[(String, i32)]) -> Result<HashMap<(String, i32), Log>, i32> {
+    let oldest_of = offsets(client, partitions, OLDEST)?;
+    let ends = answers(client, questions(partitions, END))?.into_iter();
+    let logs = ends.filter_map(|end| {
+        let key = (end.topic, end.partition);
+        let log = Log {
+            oldest: *oldest_of.get(&key)?,
+            end: end.offset,
+            leader_epoch: end.leader_epoch,
+        };
+        Some((key, log))
+    });
+    Ok(logs.collect())
+}
+
+fn answers(client: &Client, mut asked: Partitions) -> Result<Vec<StoredPosition>, i32> {
+    if !asked.is_empty() {
+        client.list_offsets(&mut asked, LIMIT)?;
+    }
+    Ok(asked.positions().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tells_a_new_log_from_one_that_has_lost_its_end() {
+        let log = |oldest, leader_epoch| Log {
+            oldest,
+            end: 10,
+            leader_epoch,
+        };
+        // A topic that was made again, and one after a number of elections.
+        assert!(log(0, Some(0)).is_new_since(Some(0)));
+        assert!(log(0, Some(1)).is_new_since(Some(4)));
+        // An unclean leader.
+        assert!(!log(0, Some(5)).is_new_since(Some(4)));
+        // Retention.
+        assert!(!log(3, Some(4)).is_new_since(Some(4)));
+        // Nobody has said so: others' commits, old brokers.
+        assert!(!log(0, Some(0)).is_new_since(None));
+        assert!(!log(0, None).is_new_since(Some(4)));
+    }
 }

@@ -34,7 +34,7 @@ pub use message::TimestampKind;
 pub use metadata::{BrokerAddress, ClusterView, PartitionPlace, TopicPlaces};
 pub(crate) use offsets::delete_group_offsets;
 pub(crate) use partitioner::{Builtin, KeyHash, Readiness, TopicPartitions, hashed_partition};
-pub(crate) use partitions::Partitions;
+pub(crate) use partitions::{Partitions, StoredPosition};
 pub(crate) use producer::{Batch, DeliveryReport, NativeTopic, TopicLookup, TopicMetadata};
 
 use std::ffi::{CStr, c_char};

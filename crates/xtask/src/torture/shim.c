@@ -2,12 +2,11 @@
 
    While the file that SLOW_SYNC names exists, each sync takes half a second.
    The first eight bytes of the file that CLOCK_OFFSET names are seconds by which
-   the wall clock is wrong; they may change at any time. */
+   the wall clock is wrong; they may change at any time. Whoever waited until a
+   time by the wall clock would be woken at the wrong moment: nobody should. */
 
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -58,22 +57,6 @@ time_t time(time_t *seconds) {
     if (seconds)
         *seconds = now.tv_sec;
     return now.tv_sec;
-}
-
-/* The kernel waits by the true clock. */
-int pthread_cond_timedwait(pthread_cond_t *restrict cond, pthread_mutex_t *restrict mutex,
-                           const struct timespec *restrict until) {
-    static int (*wait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
-    struct timespec truly = *until;
-    if (!wait) {
-        /* Without a version it may be that of old programs. */
-        void *found = dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2");
-        if (!found)
-            found = dlsym(RTLD_NEXT, "pthread_cond_timedwait");
-        wait = (int (*)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *))found;
-    }
-    truly.tv_sec -= wrong_by();
-    return wait(cond, mutex, &truly);
 }
 
 static void wait_a_while(void) {
