@@ -135,7 +135,8 @@ async fn leaders_move_and_nothing_is_lost_or_out_of_order() {
     kafka.broker(before[&0]).kill().unwrap();
     let moved = eventually("another one leads", || {
         let leaders = kafka.leaders("moved").ok()?;
-        (leaders[&0] >= 0 && leaders[&0] != before[&0]).then_some(leaders)
+        let leader = *leaders.get(&0)?;
+        (leader >= 0 && leader != before[&0]).then_some(leaders)
     })
     .await;
     load.produced(500).await;

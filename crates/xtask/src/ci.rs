@@ -1,6 +1,6 @@
 //! `cargo xtask ci`
 
-use crate::{packages, run, test};
+use crate::{node, packages, run, test};
 use anyhow::{Context as _, Result};
 use std::path::PathBuf;
 use std::process::Command;
@@ -18,6 +18,7 @@ const STAGES: &[Stage] = &[
     ("clippy", clippy),
     ("deny", deny),
     ("docs", docs),
+    ("torture", torture),
     // Last: standard output ends with its lines.
     ("test", || test::run(&[])),
 ];
@@ -64,6 +65,19 @@ fn docs() -> Result<()> {
             .args(["doc", "--workspace", "--no-deps"])
             .env("RUSTDOCFLAGS", "-D warnings"),
     )
+}
+
+/// Each fault once. What is built for it is what the tests are built of, with the
+/// same features: with others librdkafka would be built again.
+fn torture() -> Result<()> {
+    let mut build = run::cargo();
+    build.arg("build").args(test::WITH_TORTURE);
+    run::checked(build.args(["--bins", "--tests"]))?;
+    node::fetch()?;
+    node::build(&[])?;
+    let program = run::target().join("debug/xtask");
+    let words = ["torture", "all", "--together", "--again", "--built"];
+    run::checked(Command::new(program).args(words))
 }
 
 fn deny() -> Result<()> {

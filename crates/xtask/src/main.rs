@@ -32,7 +32,8 @@ const USAGE: &str = "\
 usage: cargo xtask <chore>
 
   test [-- FILTER …]   every test: Rust, real brokers, clients of other languages
-  ci                   format, clippy, deny, docs, test; what .ci/run calls
+  ci                   format, clippy, deny, docs, each fault of torture once, test;
+                       what .ci/run calls
   bench [NAME]         measurements side by side with references
                        (--quick: fewer rounds; --write-docs: update docs/benchmarks.md)
   torture [SCENARIO …|all] [--seconds N] [--together] [--again] [--built]

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 const AGAIN_ON_3_9: [&str; 4] = ["--test", "main", "--test", "grpc"];
 
 /// Torture's own tests are of what it needs brokers for: its checks.
-const WITH_TORTURE: [&str; 3] = ["--workspace", "--features", "xtask/torture"];
+pub(crate) const WITH_TORTURE: [&str; 3] = ["--workspace", "--features", "xtask/torture"];
 
 /// Runs every test, and some again on an older Kafka. With arguments, which
 /// are cargo's, and after `--` those of the test binaries, runs once what they
