@@ -2,13 +2,15 @@
 //! more load than there is room for, half of it for long, and several
 //! gateways.
 //!
-//! In reading order: `idle`, `mixed` and `overload` are `load`; `soak` and
-//! `fleet` are chores of their own; `tally` has what clients have seen.
+//! In reading order: `idle`, `mixed` and `overload` (with `share`, a part of a
+//! processor) are `load`; `soak` and `fleet` are chores of their own; `tally` has
+//! what clients have seen.
 
 mod fleet;
 mod idle;
 mod mixed;
 mod overload;
+mod share;
 mod soak;
 mod tally;
 #[cfg(test)]

@@ -1,11 +1,13 @@
-//! Five times as much as Kafka takes: a broker with a quota is the capacity.
+//! Five times as much as there is room for: the capacity is a broker's quota, or
+//! the gateway's part of a processor.
 //! The peak is what clients get done that wait for each answer; then messages
 //! come at five times that rate, whatever becomes of the earlier ones.
 
 use super::idle::{self, LIMITS};
 use super::mixed::Work;
+use super::share::Share;
 use super::tally::{Seen, Tally, percentile, percentiles};
-use super::{Binary, Options, PARTITIONS, kafka};
+use super::{BYTES, Binary, Options, PARTITIONS, kafka};
 use crate::clients::{Client, FRONT_ENDS, Wait, message, name};
 use crate::report::Report;
 use crate::served::{self, Served};
@@ -22,6 +24,9 @@ use tokio::time::MissedTickBehavior;
 const LARGE: usize = 4_000;
 /// Bytes a second that the broker takes.
 const QUOTA: u32 = 2_000_000;
+/// Of a processor, what the gateway gets where that is the capacity: the clients
+/// need more for as many messages.
+const SHARE: f64 = 0.1;
 /// A broker's quota is an average over eleven seconds. At most so long.
 const WARM_UP: Duration = Duration::from_secs(15);
 /// Of each front end, who waits for each answer.
@@ -37,30 +42,58 @@ const SLOWEST: Duration = Duration::from_secs(10);
 /// the gateway is made of.
 const RESIDENT: u64 = 300_000_000;
 
-/// When clients are told yes.
-pub(super) const WAYS: [(Wait, &str); 2] = [
-    (Wait::Kafka, "answered when Kafka has it"),
-    (Wait::Memory, "answered at once"),
+/// What there is too little of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bottleneck {
+    Broker,
+    Processor,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Case {
+    bottleneck: Bottleneck,
+    /// When clients are told yes.
+    wait: Wait,
+    about: &'static str,
+}
+
+pub(super) const CASES: [Case; 3] = [
+    Case {
+        bottleneck: Bottleneck::Broker,
+        wait: Wait::Kafka,
+        about: "answered when Kafka has it",
+    },
+    Case {
+        bottleneck: Bottleneck::Broker,
+        wait: Wait::Memory,
+        about: "answered at once",
+    },
+    Case {
+        bottleneck: Bottleneck::Processor,
+        wait: Wait::Kafka,
+        about: "a tenth of a core",
+    },
 ];
 
 pub(super) fn run(binary: &Binary, options: &Options, report: &mut Report) -> Result<()> {
-    for way in WAYS {
-        one(binary, options, way, report)?;
+    for case in CASES {
+        one(binary, options, case, report)?;
     }
     Ok(())
 }
 
-/// With one of the ways.
 pub(super) fn one(
     binary: &Binary,
     options: &Options,
-    (wait, about): (Wait, &str),
+    case: Case,
     report: &mut Report,
 ) -> Result<()> {
     let kafka = kafka()?;
     let topic = "overload";
     kafka.create_topic(topic, PARTITIONS)?;
-    kafka.limit_producers(QUOTA)?;
+    if case.bottleneck == Bottleneck::Broker {
+        kafka.limit_producers(QUOTA)?;
+    }
     let mut settings = LIMITS.to_vec();
     settings.extend([
         ("GRPC__MAX_REQUESTS", "200"),
@@ -69,21 +102,26 @@ pub(super) fn one(
             "1000",
         ),
     ]);
-    if wait == Wait::Kafka {
+    if case.wait == Wait::Kafka {
         settings.push(("DURABILITY", "kafka"));
     }
     let served = Served::start(binary, &kafka, topic, &settings)?;
+    let (_share, bytes) = match case.bottleneck {
+        Bottleneck::Broker => (None, LARGE),
+        Bottleneck::Processor => (Some(Share::give(served.gateway.pid(), SHARE)?), BYTES),
+    };
     let stage = Stage {
         kafka: &kafka,
         served: &served,
         runtime: served::runtime()?,
         options,
-        wait,
+        wait: case.wait,
+        bytes,
     };
     let peak = stage.closed()?;
     let before = served.gateway.resident_bytes()?;
     let open = stage.open(peak.rate * FACTOR)?;
-    stage.tell(about, peak, open, before, report)
+    stage.tell(case.about, peak, open, before, report)
 }
 
 struct Stage<'a> {
@@ -92,6 +130,8 @@ struct Stage<'a> {
     runtime: tokio::runtime::Runtime,
     options: &'a Options,
     wait: Wait,
+    /// Of a message.
+    bytes: usize,
 }
 
 /// What came of a load.
@@ -155,7 +195,7 @@ impl Stage<'_> {
         for front_end in FRONT_ENDS {
             let opening = idle::open(&self.served.target, front_end, CLOSED);
             for client in self.runtime.block_on(opening)? {
-                work.produce(&self.runtime, front_end, client, Duration::ZERO, LARGE);
+                work.produce(&self.runtime, front_end, client, Duration::ZERO, self.bytes);
             }
         }
         let outcome = self.watch(&work.tally);
@@ -178,6 +218,7 @@ impl Stage<'_> {
                 tally: Arc::clone(&tally),
                 free,
                 wait: self.wait,
+                bytes: self.bytes,
             };
             tasks.push(self.runtime.spawn(arrivals.run()));
         }
@@ -200,7 +241,8 @@ impl Stage<'_> {
         if let Some((front_end, seen)) = failed.clone().find(|(_, seen)| seen.failed > 0) {
             eprintln!("{}: {}", name(*front_end), seen.failure);
         }
-        let refusals: u64 = open.seen.iter().map(|(_, seen)| seen.refusals()).sum();
+        let without_room = |seen: &Seen| seen.refusals() + seen.pushed_back;
+        let refusals: u64 = open.seen.iter().map(|(_, seen)| without_room(seen)).sum();
         report.add(
             format!("{about}: peak"),
             "",
@@ -258,7 +300,7 @@ impl Stage<'_> {
                 format!(
                     "{:.0}/s offered: {:.0}/s accepted in {}; {}; {:.0}/s found all connections \
                      waiting",
-                    rate(accepted + seen.refusals() + seen.pushed_back),
+                    rate(accepted + without_room(&seen)),
                     rate(accepted),
                     percentiles(&mut seen.taken),
                     if refused.is_empty() {
@@ -285,6 +327,7 @@ struct Arrivals {
     tally: Arc<Tally>,
     free: Arc<Mutex<Vec<Client>>>,
     wait: Wait,
+    bytes: usize,
 }
 
 impl Arrivals {
@@ -316,10 +359,11 @@ impl Arrivals {
 
     fn send(&self, mut client: Client) -> impl Future<Output = ()> + use<> {
         let (tally, free) = (Arc::clone(&self.tally), Arc::clone(&self.free));
-        let (front_end, topic, wait) = (self.front_end, self.topic.clone(), self.wait);
+        let (front_end, topic) = (self.front_end, self.topic.clone());
+        let (wait, bytes) = (self.wait, self.bytes);
         async move {
             let asked = Instant::now();
-            let answer = client.produce(&topic, message(LARGE), wait).await;
+            let answer = client.produce(&topic, message(bytes), wait).await;
             tally.answered(front_end, answer, asked.elapsed());
             free.lock()
                 .unwrap_or_else(PoisonError::into_inner)

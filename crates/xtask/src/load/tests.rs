@@ -36,7 +36,7 @@ fn idle_and_mixed_connections_are_served() -> anyhow::Result<()> {
 
 #[test]
 fn who_is_too_much_is_told_so() -> anyhow::Result<()> {
-    let [_, at_once] = overload::WAYS;
+    let [_, at_once, _] = overload::CASES;
     overload::one(&under_test::debug()?, &small(), at_once, &mut report())
 }
 

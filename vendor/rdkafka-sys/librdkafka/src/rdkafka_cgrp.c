@@ -4007,8 +4007,13 @@ static void rd_kafka_cgrp_op_handle_OffsetCommit(rd_kafka_t *rk,
         case RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION:
                 /* Revoke assignment and rebalance on illegal generation,
                  * only if not rebalancing, because a new generation id
-                 * can be received soon after this error. */
-                if (RD_KAFKA_CGRP_REBALANCING(rkcg))
+                 * can be received soon after this error. Nor if a join
+                 * is about to begin, as when a topic has got partitions:
+                 * an answer to an earlier JoinGroup was discarded then, and
+                 * what was sent behind that has the generation before. */
+                if (RD_KAFKA_CGRP_REBALANCING(rkcg) ||
+                    (RD_KAFKA_CGRP_HAS_JOINED(rkcg) &&
+                     rkcg->rkcg_join_state == RD_KAFKA_CGRP_JOIN_STATE_INIT))
                         break;
 
                 rk->rk_cgrp->rkcg_generation_id = -1;

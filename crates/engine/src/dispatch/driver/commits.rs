@@ -16,11 +16,17 @@ const STALE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A commit that is under way.
 pub(super) enum Committing {
-    /// What has been acknowledged, and how often partitions had been given up
-    /// when it was sent.
-    Acks(Vec<(Arc<str>, i32, Snapshot)>, u64),
+    /// What has been acknowledged.
+    Acks(Sent),
     /// Positions that somebody sets.
     Setting(Found),
+}
+
+pub(super) struct Sent {
+    pub(super) parts: Vec<(Arc<str>, i32, Snapshot)>,
+    /// How often partitions had been given up by then.
+    releases: u64,
+    pub(super) at: Instant,
 }
 
 impl Driver {
@@ -60,9 +66,14 @@ impl Driver {
         if parts.is_empty() {
             return;
         }
+        let sent = Sent {
+            parts,
+            releases: self.releases,
+            at: Instant::now(),
+        };
         match self.client.commit_to(Some(&list), &self.events) {
-            0 => self.committing = Some(Committing::Acks(parts, self.releases)),
-            code => self.commit_has_failed(KafkaError::from_raw(code), self.releases),
+            0 => self.committing = Some(Committing::Acks(sent)),
+            code => self.commit_has_failed(KafkaError::from_raw(code), sent.releases, sent.at),
         }
     }
 
@@ -84,14 +95,14 @@ impl Driver {
             Committing::Setting(found) => {
                 self.finish_setting(found, first_failure.map_or(Ok(()), Err));
             }
-            Committing::Acks(parts, releases) => {
+            Committing::Acks(sent) => {
                 if error.number() == 0 {
                     self.is_lost = false;
                     self.stale_since = None;
-                    self.save(parts, &results);
+                    self.save(sent.parts, &results);
                 }
                 if let Some(error) = first_failure {
-                    self.commit_has_failed(error, releases);
+                    self.commit_has_failed(error, sent.releases, sent.at);
                 }
             }
         }
@@ -114,16 +125,18 @@ impl Driver {
         }
     }
 
-    fn commit_has_failed(&mut self, error: KafkaError, releases: u64) {
+    fn commit_has_failed(&mut self, error: KafkaError, releases: u64, sent: Instant) {
         // What is said of partitions that were given up since says nothing about
         // those that have come.
         if releases == self.releases {
             // A commit that crosses the group's next generation is refused,
             // though the member is in that, too, and owns what it did. So are
-            // those behind it until it has heard of the new one.
+            // those behind it until it has heard of the new one. That one commit is
+            // answered late says nothing: it waits until the group is complete, if
+            // the member's JoinGroup is on its way before it.
             let is_stale = error.is(ErrorCode::IllegalGeneration) && {
                 let since = *self.stale_since.get_or_insert_with(Instant::now);
-                since.elapsed() >= STALE_LIMIT
+                sent.saturating_duration_since(since) >= STALE_LIMIT
             };
             // The coordinator knows a younger member in this one's place.
             self.is_lost |= is_stale

@@ -265,8 +265,8 @@ impl Driver {
         self.leaving = self.leaving.map(|_| Instant::now());
         self.unsubscribed = self.unsubscribed.map(|_| Instant::now());
         // What was put away of them will not be committed here.
-        if let Some(Committing::Acks(parts, _)) = &mut self.committing {
-            parts.retain(|(topic, partition, _)| {
+        if let Some(Committing::Acks(sent)) = &mut self.committing {
+            sent.parts.retain(|(topic, partition, _)| {
                 !partitions
                     .iter()
                     .any(|(name, id)| **name == **topic && id == partition)

@@ -171,10 +171,30 @@ async fn a_member_whose_commits_stay_refused_is_lost() {
     commit_is_done(&mut driver).await;
     assert!(!driver.is_lost);
     // It was first refused long ago.
-    driver.stale_since = Some(Instant::now().checked_sub(PATIENCE).unwrap());
+    let long_ago = Instant::now().checked_sub(PATIENCE).unwrap();
+    driver.stale_since = Some(long_ago);
     driver.commit();
     commit_is_done(&mut driver).await;
     assert!(driver.is_lost);
+}
+
+/// One that had to wait for the next generation is refused late, and once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_refused_late_loses_nothing() {
+    let (mock, _cluster, mut driver) = member();
+    let stale = RDKafkaRespErr::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION;
+    mock.request_errors(RDKafkaApiKey::OffsetCommit, &[stale; 2]);
+    begin(&mut driver);
+    commit_is_done(&mut driver).await;
+    let long_ago = Instant::now().checked_sub(PATIENCE).unwrap();
+    driver.stale_since = Some(long_ago);
+    driver.commit();
+    let Some(Committing::Acks(sent)) = &mut driver.committing else {
+        panic!("it is sent");
+    };
+    sent.at = long_ago;
+    commit_is_done(&mut driver).await;
+    assert!(!driver.is_lost);
 }
 
 /// What was acknowledged before would undo it.
