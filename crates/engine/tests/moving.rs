@@ -5,8 +5,6 @@ use crate::support::{PATIENCE, eventually, fill, new_topic, open};
 use barnabas_engine::AckMode;
 use barnabas_testkit::{shared, topic_name};
 use parking_lot::Mutex;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -142,41 +140,4 @@ async fn a_topic_that_is_made_again_is_read_from_its_beginning() {
     // Fewer than were read of the old one: the client cannot but notice.
     fill(&topic, 1, 3);
     read(3).await;
-}
-
-/// A member that has not heard yet of the new topic stores what it knows of the
-/// old one, and another goes on from there.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_position_in_a_deleted_topic_is_none_in_the_next() {
-    let topic = new_topic("again", 1);
-    let group = topic_name("again");
-    fill(&topic, 1, 5);
-    let first = start(config());
-    let got = get(&first, &group, &topic, AckMode::Explicit, 5).await;
-    assert_eq!(got.messages().len(), 5);
-    got.confirm();
-    for offset in [0, 1, 4] {
-        ack(&first, &group, &topic, 0, offset).await.unwrap();
-    }
-    first.stop(std::future::ready(())).await;
-    let member: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", shared().bootstrap_servers())
-        .set("group.id", &group)
-        .create()
-        .unwrap();
-    let mut partition = TopicPartitionList::new();
-    partition.add_partition(&topic, 0);
-    let stored = member.committed_offsets(partition, PATIENCE).unwrap();
-    assert_eq!(stored.elements()[0].offset(), Offset::Offset(2));
-
-    shared().delete_topic(&topic).unwrap();
-    shared().create_topic(&topic, 1).unwrap();
-    fill(&topic, 1, 3);
-    member.commit(&stored, CommitMode::Sync).unwrap();
-    assert_eq!(committed(&group, &topic).unwrap().0, 2);
-    let second = start(config());
-    for offset in 0..3 {
-        let message = one(&second, &group, &topic, AckMode::Auto).await;
-        assert_eq!(message, (0, offset, offset.to_string()));
-    }
 }

@@ -84,6 +84,11 @@ class Slow extends OffsetDirectory {
       this.passes.push({ map, resolve, reject });
     });
   }
+
+  /** Until so many have begun. */
+  async begun(count) {
+    while (this.passes.length < count) await Bluebird.delay(1);
+  }
 }
 
 test('one pass runs at a time, and the last value wins', async (t) => {
@@ -95,7 +100,7 @@ test('one pass runs at a time, and the last value wins', async (t) => {
   offsets.passes[0].resolve();
   await first;
   assert.ok(second.isPending() && third.isPending());
-  await Bluebird.delay(1);
+  await offsets.begun(2);
   assert.deepEqual(offsets.passes.map(({ map }) => map), [{ 0: 9 }, { 0: 12, 1: 4 }]);
   offsets.passes[1].resolve();
   await Bluebird.all([second, third]);
@@ -109,7 +114,7 @@ test('each promise tells of its own pass', async (t) => {
   const second = offsets.commit({ 0: 19 });
   offsets.passes[0].reject(new Error('full'));
   await assert.rejects(first, { message: 'full' });
-  await Bluebird.delay(1);
+  await offsets.begun(2);
   // What has failed is tried again, unless there is something newer.
   assert.deepEqual(offsets.passes[1].map, { 0: 19, 1: 1 });
   offsets.passes[1].resolve();
@@ -122,12 +127,12 @@ test('commit without an argument tries once more what has failed', async (t) => 
   const all = offsets.commit();
   offsets.passes[0].reject(new Error('full'));
   await assert.rejects(first, { message: 'full' });
-  await Bluebird.delay(1);
+  await offsets.begun(2);
   assert.deepEqual(offsets.passes[1].map, { 0: 9 });
   offsets.passes[1].reject(new Error('still full'));
   await assert.rejects(all, { message: 'still full' });
   const again = offsets.commit();
-  await Bluebird.delay(1);
+  await offsets.begun(3);
   offsets.passes[2].resolve();
   await again;
 });

@@ -78,7 +78,6 @@ struct Before {
     tracker: Tracker<Delivery>,
     end: i64,
     read: i64,
-    leader_epoch: Option<i32>,
     in_hand: usize,
 }
 
@@ -103,9 +102,6 @@ pub(super) struct Partition {
     /// Behind the last message that was read; at first where reading begins. An
     /// earlier one comes from another log.
     read: i64,
-    /// Of the leader that wrote that message: it tells those who go on from
-    /// here whether the log is still the same.
-    leader_epoch: Option<i32>,
     /// What Kafka knows of that.
     end_question: Arc<Question>,
     /// Deliveries that their request acknowledges: they wait for nobody and
@@ -134,7 +130,6 @@ impl Partition {
             before: None,
             end,
             read: tracker.expected().min(end),
-            leader_epoch: None,
             tracker,
             end_question: Arc::default(),
             in_hand: 0,
@@ -153,11 +148,6 @@ impl Partition {
     /// What the next commit has to store of it, if anything.
     pub(super) fn unsaved(&self) -> Option<Snapshot> {
         self.tracker.unsaved()
-    }
-
-    /// Of the leader that wrote what was read last since it began.
-    pub(super) fn leader_epoch(&self) -> Option<i32> {
-        self.leader_epoch
     }
 
     pub(super) fn pending(&self) -> usize {
@@ -246,7 +236,6 @@ impl Partition {
         let before = Before {
             end: std::mem::replace(&mut self.end, end),
             read: std::mem::replace(&mut self.read, tracker.expected().min(end)),
-            leader_epoch: self.leader_epoch.take(),
             tracker: std::mem::replace(&mut self.tracker, tracker),
             in_hand: std::mem::take(&mut self.in_hand),
         };
@@ -270,7 +259,6 @@ impl Partition {
             self.tracker = before.tracker;
             self.end = before.end;
             self.read = before.read;
-            self.leader_epoch = before.leader_epoch;
             self.in_hand = before.in_hand;
         }
         self.tracker.unsave();
@@ -380,7 +368,6 @@ impl Partition {
                         self.look_back(message.topic(), offset);
                     }
                     self.read = self.read.max(offset + 1);
-                    self.leader_epoch = message.leader_epoch();
                     self.note_end(offset + 1);
                     if self.tracker.meet(offset) {
                         return Some((offset, Arc::new(ConsumedRecord::copy_of(&message))));

@@ -4,8 +4,8 @@ use super::InitialOffset;
 use crate::acks::{Acked, MalformedAcks};
 use crate::admin::NewGroupOffset;
 use crate::error::{ErrorCode, KafkaError};
-use crate::native::{Client, Partitions, StoredPosition, TopicLookup};
-use std::collections::HashMap;
+use crate::native::{Client, Partitions, TopicId, TopicLookup};
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// How long each question may take.
@@ -32,32 +32,14 @@ pub(super) struct Start {
     pub(super) differs: bool,
 }
 
-/// What a partition's leader says about its log.
-struct Log {
-    oldest: i64,
-    /// Behind the last message.
-    end: i64,
-    /// Of the leader (KIP-320).
-    leader_epoch: Option<i32>,
-}
-
-impl Log {
-    /// Whether a log that lacks what was read in the time of this leader is
-    /// another one. A log loses its end only to a new leader, whose epoch is
-    /// higher; that of a topic that is made again begins with the lowest, and
-    /// its offsets with 0.
-    fn is_new_since(&self, leader_epoch: Option<i32>) -> bool {
-        let epochs = self.leader_epoch.zip(leader_epoch);
-        self.oldest == 0 && epochs.is_some_and(|(now, then)| now <= then)
-    }
-}
-
 /// Where partitions begin.
 #[derive(Debug, Default)]
 pub(super) struct Starts {
     pub(super) starts: Vec<Start>,
     /// Those that nobody tells of now: they have no leader.
     pub(super) unknown: Vec<(String, i32)>,
+    /// Of the topics, as far as Kafka tells them.
+    pub(super) ids: HashMap<String, TopicId>,
 }
 
 /// The ends of a topic's partitions when its first request came.
@@ -101,13 +83,15 @@ pub(super) fn ends(client: &Client, topics: &[(String, i64)]) -> HashMap<String,
 }
 
 /// Asks what is committed and where to begin; blocks. `known` are the ends
-/// that were taken down when a topic was first asked for. The error is
+/// that were taken down when a topic was first asked for, `ids` those of the
+/// topics then or when partitions of theirs last began here. The error is
 /// librdkafka's number; then nothing is known.
 pub(super) fn find(
     client: &Client,
     partitions: &[(String, i32)],
     initial: InitialOffset,
     known: &HashMap<String, Ends>,
+    ids: &HashMap<String, TopicId>,
 ) -> Result<Starts, i32> {
     let metadata = client.metadata(&TopicLookup::All, LIMIT)?;
     let has_leader = |(topic, partition): &(String, i32)| {
@@ -118,9 +102,16 @@ pub(super) fn find(
     };
     let (partitions, unknown): (Vec<_>, Vec<_>) = partitions.iter().cloned().partition(has_leader);
     if partitions.is_empty() {
-        let starts = Vec::new();
-        return Ok(Starts { starts, unknown });
+        return Ok(Starts {
+            unknown,
+            ..Starts::default()
+        });
     }
+    let new_ids = ids_of(client, partitions.iter().map(|(topic, _)| topic));
+    let is_new = |topic: &str| {
+        let then_and_now = ids.get(topic).zip(new_ids.get(topic));
+        then_and_now.is_some_and(|(then, now)| then != now)
+    };
     let mut list = Partitions::new();
     for (topic, partition) in &partitions {
         list.add(topic, *partition, None);
@@ -130,15 +121,16 @@ pub(super) fn find(
         InitialOffset::Time(time) => offsets(client, &partitions, time)?,
         InitialOffset::Newest | InitialOffset::Oldest => HashMap::new(),
     };
-    let logs = logs(client, &partitions)?;
+    let oldest_of = offsets(client, &partitions, OLDEST)?;
+    let ends_of = offsets(client, &partitions, END)?;
     let mut starts = Vec::with_capacity(partitions.len());
     for committed in list.positions() {
-        let key = (committed.topic.clone(), committed.partition);
-        let Some(log) = logs.get(&key) else {
+        let (topic, partition) = (committed.topic, committed.partition);
+        let key = (topic.clone(), partition);
+        let (Some(&oldest), Some(&end)) = (oldest_of.get(&key), ends_of.get(&key)) else {
             return Err(KafkaError::from_code(ErrorCode::UnknownPartition).number());
         };
-        let (oldest, end) = (log.oldest, log.end);
-        let first = || match (initial, known.get(&committed.topic)) {
+        let first = || match (initial, known.get(&topic)) {
             (InitialOffset::Oldest, _) => oldest,
             (InitialOffset::Time(_), _) => {
                 let found = at_time.get(&key).copied();
@@ -146,9 +138,9 @@ pub(super) fn find(
                 found.filter(|offset| *offset >= 0).unwrap_or(end)
             }
             // A partition that was not there yet is wanted from its beginning.
+            (InitialOffset::Newest, _) if is_new(&topic) => oldest,
             (InitialOffset::Newest, Some(ends)) => {
-                let end = ends.get(&committed.partition).copied();
-                end.unwrap_or(oldest).max(oldest)
+                ends.get(&partition).copied().unwrap_or(oldest).max(oldest)
             }
             (InitialOffset::Newest, None) => end,
         };
@@ -158,56 +150,77 @@ pub(super) fn find(
                 let first = first();
                 (Acked::below(first), first)
             }
-            _ => place(client, &committed, log),
+            offset => {
+                let named = (topic.as_str(), partition);
+                let stored = (offset, committed.metadata.as_str());
+                if is_new(&topic) && is_behind(stored, end) {
+                    // Whoever stored it had not heard yet that the topic was made
+                    // again. Of this log it says nothing.
+                    tracing::warn!(
+                        component = client.component(),
+                        "{topic} [{partition}] was made again and is read from {oldest} on: what \
+                         is stored (offset {offset}, metadata {:?}) is behind its end",
+                        committed.metadata
+                    );
+                    (Acked::below(oldest), oldest)
+                } else {
+                    place(client, named, stored, oldest, end)
+                }
+            }
         };
         starts.push(Start {
             differs: acked.committed() != committed.offset,
-            topic: committed.topic,
-            partition: committed.partition,
+            topic,
+            partition,
             offset,
             acked,
             end,
         });
     }
-    Ok(Starts { starts, unknown })
+    Ok(Starts {
+        starts,
+        unknown,
+        ids: new_ids,
+    })
+}
+
+/// The ids of topics; none if nobody tells them. Blocks.
+pub(super) fn ids_of<'a>(
+    client: &Client,
+    topics: impl Iterator<Item = &'a String>,
+) -> HashMap<String, TopicId> {
+    let topics: HashSet<&str> = topics.map(String::as_str).collect();
+    client.topic_ids(topics, LIMIT).unwrap_or_default()
+}
+
+/// Whether a position that is stored, or a range above it, is behind a log's end.
+fn is_behind((offset, metadata): (i64, &str), end: i64) -> bool {
+    let decoded = || Acked::decode(offset, metadata, end);
+    offset > end || matches!(decoded(), Err(MalformedAcks::BeyondEnd { .. }))
 }
 
 /// What is acknowledged and where to read by a position that is stored.
-fn place(client: &Client, stored: &StoredPosition, log: &Log) -> (Acked, i64) {
-    let (offset, metadata) = (stored.offset, &stored.metadata);
-    let from_the_oldest = (Acked::below(log.oldest), log.oldest);
-    if offset < log.oldest {
-        return from_the_oldest;
+fn place(
+    client: &Client,
+    (topic, partition): (&str, i32),
+    (offset, metadata): (i64, &str),
+    oldest: i64,
+    end: i64,
+) -> (Acked, i64) {
+    if offset < oldest {
+        return (Acked::below(oldest), oldest);
     }
-    let decoded = Acked::decode(offset, metadata, log.end.max(offset));
-    if (offset > log.end || matches!(decoded, Err(MalformedAcks::BeyondEnd { .. })))
-        && log.is_new_since(stored.leader_epoch)
-    {
-        // A member that had not heard yet that the topic was made again has
-        // stored it. Of this log it says nothing.
-        tracing::warn!(
-            component = client.component(),
-            "{} [{}]: what is stored (offset {offset}, metadata {metadata:?}) is of another log, \
-             read from {} on",
-            stored.topic,
-            stored.partition,
-            log.oldest,
-        );
-        return from_the_oldest;
-    }
-    let acked = decoded.unwrap_or_else(|reason| {
+    let acked = Acked::decode(offset, metadata, end.max(offset)).unwrap_or_else(|reason| {
         tracing::error!(
             component = client.component(),
-            "{} [{}]: the metadata {metadata:?} beside offset {offset} names no acknowledged \
-             ranges: {reason}",
-            stored.topic,
-            stored.partition,
+            "{topic} [{partition}]: the metadata {metadata:?} beside offset {offset} names no \
+             acknowledged ranges: {reason}"
         );
         Acked::below(offset)
     });
     // Beyond the end is read from the end; what is below the committed offset
     // counts as acknowledged.
-    let read_from = acked.committed().min(log.end.max(log.oldest));
+    let read_from = acked.committed().min(end.max(oldest));
     (acked, read_from)
 }
 
@@ -222,32 +235,25 @@ pub(super) fn of_positions(
         .iter()
         .map(|new| (topic.to_owned(), new.partition));
     let partitions: Vec<(String, i32)> = partitions.collect();
-    let logs = logs(client, &partitions)?;
+    let oldest_of = offsets(client, &partitions, OLDEST)?;
+    let ends_of = offsets(client, &partitions, END)?;
     let starts = partitions.into_iter().zip(positions).map(|(key, new)| {
-        let Some(log) = logs.get(&key) else {
+        let (Some(&oldest), Some(&end)) = (oldest_of.get(&key), ends_of.get(&key)) else {
             return Err(KafkaError::from_code(ErrorCode::UnknownPartition).number());
         };
         let (topic, partition) = key;
-        let (offset, metadata) = match new.offset {
-            OLDEST => (log.oldest, ""),
-            offset if offset < 0 => (log.end, ""),
+        let stored = match new.offset {
+            OLDEST => (oldest, ""),
+            offset if offset < 0 => (end, ""),
             offset => (offset, new.metadata.as_str()),
         };
-        let wanted = StoredPosition {
+        let (acked, offset) = place(client, (&topic, partition), stored, oldest, end);
+        Ok(Start {
             topic,
             partition,
             offset,
-            metadata: metadata.to_owned(),
-            leader_epoch: None,
-            error: 0,
-        };
-        let (acked, offset) = place(client, &wanted, log);
-        Ok(Start {
-            topic: wanted.topic,
-            partition,
-            offset,
             acked,
-            end: log.end,
+            end,
             differs: true,
         })
     });
@@ -261,68 +267,21 @@ fn offsets(
     partitions: &[(String, i32)],
     time: i64,
 ) -> Result<HashMap<(String, i32), i64>, i32> {
-    list(client, questions(partitions, time))
-}
-
-fn questions(partitions: &[(String, i32)], time: i64) -> Partitions {
     let mut asked = Partitions::new();
     for (topic, partition) in partitions {
         asked.add(topic, *partition, Some(time));
     }
-    asked
+    list(client, asked)
 }
 
 /// [`offsets`], with a time for each partition.
-fn list(client: &Client, asked: Partitions) -> Result<HashMap<(String, i32), i64>, i32> {
-    let found = answers(client, asked)?.into_iter();
+fn list(client: &Client, mut asked: Partitions) -> Result<HashMap<(String, i32), i64>, i32> {
+    if asked.is_empty() {
+        return Ok(HashMap::new());
+    }
+    client.list_offsets(&mut asked, LIMIT)?;
+    let found = asked.positions();
     Ok(found
         .map(|found| ((found.topic, found.partition), found.offset))
         .collect())
-}
-
-/// Asks what there is of each partition. Blocks.
-fn logs(client: &Client, partitions: &[(String, i32)]) -> Result<HashMap<(String, i32), Log>, i32> {
-    let oldest_of = offsets(client, partitions, OLDEST)?;
-    let ends = answers(client, questions(partitions, END))?.into_iter();
-    let logs = ends.filter_map(|end| {
-        let key = (end.topic, end.partition);
-        let log = Log {
-            oldest: *oldest_of.get(&key)?,
-            end: end.offset,
-            leader_epoch: end.leader_epoch,
-        };
-        Some((key, log))
-    });
-    Ok(logs.collect())
-}
-
-fn answers(client: &Client, mut asked: Partitions) -> Result<Vec<StoredPosition>, i32> {
-    if !asked.is_empty() {
-        client.list_offsets(&mut asked, LIMIT)?;
-    }
-    Ok(asked.positions().collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_tells_a_new_log_from_one_that_has_lost_its_end() {
-        let log = |oldest, leader_epoch| Log {
-            oldest,
-            end: 10,
-            leader_epoch,
-        };
-        // A topic that was made again, and one after a number of elections.
-        assert!(log(0, Some(0)).is_new_since(Some(0)));
-        assert!(log(0, Some(1)).is_new_since(Some(4)));
-        // An unclean leader.
-        assert!(!log(0, Some(5)).is_new_since(Some(4)));
-        // Retention.
-        assert!(!log(3, Some(4)).is_new_since(Some(4)));
-        // Nobody has said so: others' commits, old brokers.
-        assert!(!log(0, Some(0)).is_new_since(None));
-        assert!(!log(0, None).is_new_since(Some(4)));
-    }
 }

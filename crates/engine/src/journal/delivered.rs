@@ -86,18 +86,25 @@ impl Delivered {
             *bits |= bit;
             self.count += 1;
         }
-        while self.count > 0 && self.contains_bit(self.prefix) {
-            self.prefix += 1;
-            self.count -= 1;
-        }
-        self.drop_words();
+        self.advance();
         true
     }
 
-    fn contains_bit(&self, sequence: u64) -> bool {
-        self.place(sequence)
-            .and_then(|(word, bit)| self.words.get(word).map(|bits| bits & bit != 0))
-            .unwrap_or(false)
+    /// Moves the prefix behind what follows it.
+    fn advance(&mut self) {
+        while self.count > 0
+            && let Some((word, _)) = self.place(self.prefix)
+            && let Some(bits) = self.words.get(word)
+        {
+            let offset = (self.prefix - self.first_bit) % 64;
+            let ones = u64::from((bits >> offset).trailing_ones());
+            self.prefix += ones;
+            self.count -= ones;
+            if offset + ones < 64 {
+                break;
+            }
+        }
+        self.drop_words();
     }
 
     fn drop_words(&mut self) {
@@ -112,45 +119,49 @@ impl Delivered {
 
     /// Notes all of a range. How long it takes depends on what is noted, not on
     /// the range, if that begins at the prefix: the name of a file may say
-    /// anything.
+    /// anything. Elsewhere a bit for each is kept, and they are set 64 at a time:
+    /// so may a checkpoint.
     pub(super) fn insert_all(&mut self, range: Range<u64>) {
         let range = range.start.max(self.prefix)..range.end;
         if range.is_empty() {
             return;
         }
         if range.start > self.prefix {
-            for sequence in range {
-                self.insert(sequence);
-            }
+            self.set(&range);
             return;
         }
         self.count -= self.delivered_of(&range);
         self.prefix = range.end;
-        while self.count > 0 && self.contains_bit(self.prefix) {
-            self.prefix += 1;
-            self.count -= 1;
+        self.advance();
+    }
+
+    /// Sets the bits of a range that begins behind the prefix.
+    fn set(&mut self, range: &Range<u64>) {
+        let places = self.place(range.start).zip(self.place(range.end - 1));
+        let Some(((first, _), (last, _))) = places else {
+            return;
+        };
+        if last >= self.words.len() {
+            self.words.resize(last + 1, 0);
         }
-        self.drop_words();
+        let starts = (self.first_bit + first as u64 * 64..).step_by(64);
+        for (start, bits) in starts.zip(self.words.range_mut(first..=last)) {
+            let mask = bits_of(range, start);
+            self.count += u64::from((mask & !*bits).count_ones());
+            *bits |= mask;
+        }
     }
 
     /// How many of a range, which does not begin before the prefix, are
     /// delivered.
     fn delivered_of(&self, range: &Range<u64>) -> u64 {
-        // The first so many bits of a word.
-        let below = |count: u64| match count {
-            0..64 => (1_u64 << count) - 1,
-            _ => u64::MAX,
-        };
         let first = (range.start - self.first_bit) / 64;
         let words = self.words.iter();
         (first..)
             .zip(words.skip(usize::try_from(first).unwrap_or(usize::MAX)))
             .map(|(word, bits)| (self.first_bit + word * 64, bits))
             .take_while(|(start, _)| *start < range.end)
-            .map(|(start, bits)| {
-                let mask = below(range.end - start) & !below(range.start.saturating_sub(start));
-                u64::from((bits & mask).count_ones())
-            })
+            .map(|(start, bits)| u64::from((bits & bits_of(range, start)).count_ones()))
             .sum()
     }
 
@@ -165,7 +176,14 @@ impl Delivered {
 
     /// One beyond the highest that is delivered.
     pub(super) fn end(&self) -> u64 {
-        self.ranges().last().map_or(self.prefix, |range| range.end)
+        if self.count == 0 {
+            return self.prefix;
+        }
+        let words = (0_u64..).zip(&self.words);
+        let ends = words
+            .filter(|(_, bits)| **bits != 0)
+            .map(|(word, bits)| self.first_bit + word * 64 + 64 - u64::from(bits.leading_zeros()));
+        ends.last().unwrap_or(self.prefix)
     }
 
     /// What is delivered from the prefix on.
@@ -174,19 +192,22 @@ impl Delivered {
         if self.count == 0 {
             return ranges;
         }
+        let mut add = |range: Range<u64>| match ranges.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => ranges.push(range),
+        };
         for (word, bits) in (0_u64..).zip(&self.words) {
-            if *bits == 0 {
+            let start = self.first_bit + word * 64;
+            if *bits == u64::MAX && start >= self.prefix {
+                add(start..start + 64);
                 continue;
             }
-            for bit in 0..64 {
-                let sequence = self.first_bit + word * 64 + bit;
-                if bits & (1 << bit) == 0 || sequence < self.prefix {
-                    continue;
-                }
-                match ranges.last_mut() {
-                    Some(last) if last.end == sequence => last.end += 1,
-                    _ => ranges.push(sequence..sequence + 1),
-                }
+            // As many bits as are left, the lowest first.
+            let mut left = *bits & !bits_below(self.prefix.saturating_sub(start));
+            while left != 0 {
+                let sequence = start + u64::from(left.trailing_zeros());
+                add(sequence..sequence + 1);
+                left &= left - 1;
             }
         }
         ranges
@@ -254,6 +275,20 @@ impl Delivered {
     }
 }
 
+/// The bits of a range, which does not end before it, in the word for the 64
+/// sequences from `start` on.
+fn bits_of(range: &Range<u64>, start: u64) -> u64 {
+    bits_below(range.end - start) & !bits_below(range.start.saturating_sub(start))
+}
+
+/// The first so many bits of a word.
+fn bits_below(count: u64) -> u64 {
+    match count {
+        0..64 => (1 << count) - 1,
+        _ => u64::MAX,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,6 +353,19 @@ mod tests {
         assert!(delivered.insert(far + 1));
         assert!(delivered.insert(far));
         assert_eq!(delivered.prefix(), far + 2);
+    }
+
+    /// A checkpoint may name one.
+    #[test]
+    fn a_wide_range_takes_little_time() {
+        let wide = 100..1 << 30;
+        let mut delivered = Delivered::new(10);
+        delivered.insert_all(wide.clone());
+        assert_eq!(delivered.ahead(), wide.end - wide.start);
+        assert_eq!(delivered.end(), wide.end);
+        assert_eq!(delivered.ranges(), std::slice::from_ref(&wide));
+        delivered.insert_all(10..100);
+        assert_eq!((delivered.prefix(), delivered.ahead()), (wide.end, 0));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! A consumed message.
 
-use super::partitions::epoch;
 use rdkafka::bindings as sys;
 use std::ffi::{CStr, c_char, c_void};
 use std::marker::PhantomData;
@@ -66,12 +65,6 @@ impl MessageBox {
 
     pub(crate) fn offset(&self) -> i64 {
         self.raw().offset
-    }
-
-    /// Of the leader that wrote it (KIP-320).
-    pub(crate) fn leader_epoch(&self) -> Option<i32> {
-        // SAFETY: alive.
-        epoch(unsafe { sys::rd_kafka_message_leader_epoch(self.pointer.as_ptr()) })
     }
 
     pub(crate) fn key(&self) -> Option<&[u8]> {

@@ -48,24 +48,18 @@ impl Partitions {
         }
     }
 
-    /// Adds a position to be committed with its metadata, and the epoch of the
-    /// leader in whose time it was read (KIP-320).
+    /// Adds a position to be committed with its metadata.
     pub(crate) fn add_with_metadata(
         &mut self,
         topic: &str,
         partition: i32,
         offset: i64,
         metadata: &str,
-        leader_epoch: Option<i32>,
     ) {
         let Some(element) = self.add_element(topic, partition) else {
             return;
         };
         element.offset = offset;
-        if let Some(epoch) = leader_epoch {
-            // SAFETY: an element of a live list.
-            unsafe { sys::rd_kafka_topic_partition_set_leader_epoch(element, epoch) };
-        }
         if metadata.is_empty() {
             return;
         }
@@ -115,10 +109,6 @@ impl Partitions {
                 partition: element.partition,
                 offset: element.offset,
                 metadata: String::from_utf8_lossy(metadata).into_owned(),
-                // SAFETY: an element of a live list.
-                leader_epoch: epoch(unsafe {
-                    sys::rd_kafka_topic_partition_get_leader_epoch(element)
-                }),
                 error: element.err as i32,
             }
         })
@@ -160,14 +150,7 @@ pub(crate) struct StoredPosition {
     /// Negative if there is none, see rdkafka.h, `RD_KAFKA_OFFSET_INVALID`.
     pub(crate) offset: i64,
     pub(crate) metadata: String,
-    /// Of the leader in whose time it was read, or of now (KIP-320).
-    pub(crate) leader_epoch: Option<i32>,
     pub(crate) error: i32,
-}
-
-/// librdkafka says -1 for none.
-pub(super) fn epoch(epoch: i32) -> Option<i32> {
-    (epoch >= 0).then_some(epoch)
 }
 
 impl Drop for Partitions {

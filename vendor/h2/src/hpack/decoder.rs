@@ -158,8 +158,8 @@ impl Decoder {
             max_size_update: None,
             last_max_update: size,
             table: Table::new(size),
-            // Grows with the strings that are decoded.
-            buffer: BytesMut::with_capacity(512),
+            // As much again whenever it is full of strings that are kept.
+            buffer: BytesMut::with_capacity(1024),
         }
     }
 

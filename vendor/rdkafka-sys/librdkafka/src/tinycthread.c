@@ -324,9 +324,14 @@ int cnd_init(cnd_t *cond)
 #if TTHREAD_COND_CLOCK_IS_SET
   /* The time of day may be set at any moment, and a wait by it then takes as
    * much longer as the clock was set back. */
-  pthread_condattr_setclock(&attr, TTHREAD_COND_CLOCK);
+  ret = pthread_condattr_setclock(&attr, TTHREAD_COND_CLOCK);
+#else
+  ret = 0;
 #endif
-  ret = pthread_cond_init(cond, &attr);
+  if (ret == 0)
+  {
+    ret = pthread_cond_init(cond, &attr);
+  }
   pthread_condattr_destroy(&attr);
   return ret == 0 ? thrd_success : thrd_error;
 #endif

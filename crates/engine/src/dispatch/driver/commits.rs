@@ -44,20 +44,12 @@ impl Driver {
     /// Sends a commit of everything that has changed.
     pub(super) fn commit(&mut self) {
         let mut parts = Vec::new();
-        let mut list = Partitions::new();
         {
             let mut state = self.group.state();
             for (topic, found) in &mut state.topics {
                 for partition in found.partitions.values_mut() {
                     partition.see_end();
                     if let Some(snapshot) = partition.unsaved() {
-                        list.add_with_metadata(
-                            topic,
-                            partition.id(),
-                            snapshot.offset,
-                            &snapshot.metadata,
-                            partition.leader_epoch(),
-                        );
                         parts.push((Arc::clone(topic), partition.id(), snapshot));
                     }
                 }
@@ -65,6 +57,10 @@ impl Driver {
         }
         if parts.is_empty() {
             return;
+        }
+        let mut list = Partitions::new();
+        for (topic, partition, snapshot) in &parts {
+            list.add_with_metadata(topic, *partition, snapshot.offset, &snapshot.metadata);
         }
         let sent = Sent {
             parts,

@@ -104,7 +104,7 @@ impl Driver {
                 true => new.metadata.clone(),
                 false => start.acked.encode(limit),
             };
-            list.add_with_metadata(&start.topic, start.partition, offset, &metadata, None);
+            list.add_with_metadata(&start.topic, start.partition, offset, &metadata);
         }
         match self.client.commit_to(Some(&list), &self.events) {
             0 => self.committing = Some(Committing::Setting(found)),

@@ -79,8 +79,11 @@ async fn partitions_without_a_leader_are_asked_for_once_at_a_time() {
             protocol: RebalanceProtocol::Cooperative,
             partitions: vec![late.clone()],
         };
-        let (starts, unknown) = (Vec::new(), vec![late.clone()]);
-        driver.take_on(Starts { starts, unknown });
+        let unknown = vec![late.clone()];
+        driver.take_on(Starts {
+            unknown,
+            ..Starts::default()
+        });
         assert_eq!(driver.jobs.len(), 1);
     }
     job_is_done(&mut driver).await;
@@ -306,4 +309,59 @@ async fn a_dead_letter_has_room_for_where_it_came_from_or_goes_without() {
         assert_eq!(names.first(), Some(&"its own"));
         assert_eq!(names.contains(&"barnabas-offset"), !is_refused, "{names:?}");
     }
+}
+
+/// Members that have not heard yet that a topic was made again store what they
+/// know of the old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_in_a_deleted_topic_is_none_in_the_next() {
+    let kafka = barnabas_testkit::shared();
+    let topic = barnabas_testkit::topic_name("remade");
+    kafka.create_topic(&topic, 1).unwrap();
+    for value in ["a", "b", "c"] {
+        kafka
+            .produce(&topic, Some(0), None, Some(value.as_bytes()))
+            .unwrap();
+    }
+    let mut config = ClusterConfig::default();
+    config
+        .common
+        .set("bootstrap.servers", kafka.bootstrap_servers());
+    let cluster = Cluster::open(config).unwrap();
+    let dispatcher =
+        Dispatcher::start(&cluster, DispatchConfig::default(), &Properties::new()).unwrap();
+    let mut driver = start(&dispatcher.inner, &topic).unwrap();
+    // All below 2, and 3, which this topic does not have yet.
+    let mut stale = Partitions::new();
+    stale.add_with_metadata(&topic, 0, 2, "BB");
+    let begins_at = async |driver: &mut Driver| {
+        assert_eq!(driver.client.commit_to(Some(&stale), &driver.events), 0);
+        // Its answer is nobody's: nothing is under way.
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while kafka.committed(&topic, &topic).unwrap().get(&0) != Some(&2) {
+            assert!(tokio::time::Instant::now() < deadline, "no commit");
+        }
+        let partitions = vec![(topic.clone(), 0)];
+        driver.rebalance = Rebalance::Starting {
+            protocol: RebalanceProtocol::Eager,
+            partitions: partitions.clone(),
+        };
+        driver.find_starts(Duration::ZERO);
+        job_is_done(driver).await;
+        let mut first = 0;
+        driver.each_of(&partitions, |partition| {
+            first = partition.first_unacknowledged()
+        });
+        commit_is_done(driver).await;
+        first
+    };
+    assert_eq!(begins_at(&mut driver).await, 2, "it may be of this topic");
+    assert!(driver.ids.contains_key(&topic));
+    driver.ids.insert(topic.clone(), TopicId::new(1, 2));
+    assert_eq!(begins_at(&mut driver).await, 0);
+    assert_eq!(
+        begins_at(&mut driver).await,
+        2,
+        "what is stored since then counts"
+    );
 }
