@@ -5,6 +5,7 @@ use crate::acks::Acked;
 use crate::admin::NewGroupOffset;
 use crate::cluster::{Cluster, ClusterConfig};
 use crate::dispatch::partition::Partition;
+use crate::dispatch::start::find;
 use crate::dispatch::{ConsumedRecord, DispatchConfig, Dispatcher};
 use crate::native::{Partitions, RebalanceProtocol};
 use crate::properties::Properties;
@@ -330,38 +331,27 @@ async fn a_position_in_a_deleted_topic_is_none_in_the_next() {
     let cluster = Cluster::open(config).unwrap();
     let dispatcher =
         Dispatcher::start(&cluster, DispatchConfig::default(), &Properties::new()).unwrap();
-    let mut driver = start(&dispatcher.inner, &topic).unwrap();
+    let driver = start(&dispatcher.inner, &topic).unwrap();
     // All below 2, and 3, which this topic does not have yet.
     let mut stale = Partitions::new();
     stale.add_with_metadata(&topic, 0, 2, "BB");
-    let begins_at = async |driver: &mut Driver| {
-        assert_eq!(driver.client.commit_to(Some(&stale), &driver.events), 0);
-        // Its answer is nobody's: nothing is under way.
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        while kafka.committed(&topic, &topic).unwrap().get(&0) != Some(&2) {
-            assert!(tokio::time::Instant::now() < deadline, "no commit");
-        }
-        let partitions = vec![(topic.clone(), 0)];
-        driver.rebalance = Rebalance::Starting {
-            protocol: RebalanceProtocol::Eager,
-            partitions: partitions.clone(),
-        };
-        driver.find_starts(Duration::ZERO);
-        job_is_done(driver).await;
-        let mut first = 0;
-        driver.each_of(&partitions, |partition| {
-            first = partition.first_unacknowledged()
-        });
-        commit_is_done(driver).await;
-        first
+    assert_eq!(driver.client.commit_to(Some(&stale), &driver.events), 0);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while kafka.committed(&topic, &topic).unwrap().get(&0) != Some(&2) {
+        assert!(tokio::time::Instant::now() < deadline, "no commit");
+    }
+    let begins_at = |ids: &HashMap<String, TopicId>| {
+        let partitions = [(topic.clone(), 0)];
+        let initial = driver.group.config().initial_offset;
+        let found = find(&driver.client, &partitions, initial, &HashMap::new(), ids).unwrap();
+        let start = found.starts.first().unwrap();
+        assert_eq!(start.offset, start.acked.committed());
+        (start.offset, found.ids)
     };
-    assert_eq!(begins_at(&mut driver).await, 2, "it may be of this topic");
-    assert!(driver.ids.contains_key(&topic));
-    driver.ids.insert(topic.clone(), TopicId::new(1, 2));
-    assert_eq!(begins_at(&mut driver).await, 0);
-    assert_eq!(
-        begins_at(&mut driver).await,
-        2,
-        "what is stored since then counts"
-    );
+    let (offset, ids) = begins_at(&HashMap::new());
+    assert_eq!(offset, 2, "it may be of this topic");
+    assert_eq!(ids.len(), 1);
+    assert_eq!(begins_at(&ids), (2, ids.clone()), "it is of this topic");
+    let of_the_old_one = HashMap::from([(topic.clone(), TopicId::new(1, 2))]);
+    assert_eq!(begins_at(&of_the_old_one), (0, ids));
 }
