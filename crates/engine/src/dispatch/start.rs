@@ -1,11 +1,11 @@
 //! Where a partition begins (contract, section 7).
 
 use super::InitialOffset;
-use crate::acks::{Acked, MalformedAcks};
+use crate::acks::Acked;
 use crate::admin::NewGroupOffset;
 use crate::error::{ErrorCode, KafkaError};
-use crate::native::{Client, Partitions, TopicId, TopicLookup};
-use std::collections::{HashMap, HashSet};
+use crate::native::{Client, Partitions, TopicLookup};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// How long each question may take.
@@ -38,8 +38,6 @@ pub(super) struct Starts {
     pub(super) starts: Vec<Start>,
     /// Those that nobody tells of now: they have no leader.
     pub(super) unknown: Vec<(String, i32)>,
-    /// Of the topics, as far as Kafka tells them.
-    pub(super) ids: HashMap<String, TopicId>,
 }
 
 /// The ends of a topic's partitions when its first request came.
@@ -83,15 +81,13 @@ pub(super) fn ends(client: &Client, topics: &[(String, i64)]) -> HashMap<String,
 }
 
 /// Asks what is committed and where to begin; blocks. `known` are the ends
-/// that were taken down when a topic was first asked for, `ids` those of the
-/// topics then or when partitions of theirs last began here. The error is
+/// that were taken down when a topic was first asked for. The error is
 /// librdkafka's number; then nothing is known.
 pub(super) fn find(
     client: &Client,
     partitions: &[(String, i32)],
     initial: InitialOffset,
     known: &HashMap<String, Ends>,
-    ids: &HashMap<String, TopicId>,
 ) -> Result<Starts, i32> {
     let metadata = client.metadata(&TopicLookup::All, LIMIT)?;
     let has_leader = |(topic, partition): &(String, i32)| {
@@ -102,16 +98,9 @@ pub(super) fn find(
     };
     let (partitions, unknown): (Vec<_>, Vec<_>) = partitions.iter().cloned().partition(has_leader);
     if partitions.is_empty() {
-        return Ok(Starts {
-            unknown,
-            ..Starts::default()
-        });
+        let starts = Vec::new();
+        return Ok(Starts { starts, unknown });
     }
-    let new_ids = ids_of(client, partitions.iter().map(|(topic, _)| topic));
-    let is_new = |topic: &str| {
-        let then_and_now = ids.get(topic).zip(new_ids.get(topic));
-        then_and_now.is_some_and(|(then, now)| then != now)
-    };
     let mut list = Partitions::new();
     for (topic, partition) in &partitions {
         list.add(topic, *partition, None);
@@ -138,7 +127,6 @@ pub(super) fn find(
                 found.filter(|offset| *offset >= 0).unwrap_or(end)
             }
             // A partition that was not there yet is wanted from its beginning.
-            (InitialOffset::Newest, _) if is_new(&topic) => oldest,
             (InitialOffset::Newest, Some(ends)) => {
                 ends.get(&partition).copied().unwrap_or(oldest).max(oldest)
             }
@@ -152,20 +140,7 @@ pub(super) fn find(
             }
             offset => {
                 let named = (topic.as_str(), partition);
-                let stored = (offset, committed.metadata.as_str());
-                if is_new(&topic) && is_behind(stored, end) {
-                    // Whoever stored it had not heard yet that the topic was made
-                    // again. Of this log it says nothing.
-                    tracing::warn!(
-                        component = client.component(),
-                        "{topic} [{partition}] was made again and is read from {oldest} on: what \
-                         is stored (offset {offset}, metadata {:?}) is behind its end",
-                        committed.metadata
-                    );
-                    (Acked::below(oldest), oldest)
-                } else {
-                    place(client, named, stored, oldest, end)
-                }
+                place(client, named, (offset, &committed.metadata), oldest, end)
             }
         };
         starts.push(Start {
@@ -177,26 +152,7 @@ pub(super) fn find(
             end,
         });
     }
-    Ok(Starts {
-        starts,
-        unknown,
-        ids: new_ids,
-    })
-}
-
-/// The ids of topics; none if nobody tells them. Blocks.
-pub(super) fn ids_of<'a>(
-    client: &Client,
-    topics: impl Iterator<Item = &'a String>,
-) -> HashMap<String, TopicId> {
-    let topics: HashSet<&str> = topics.map(String::as_str).collect();
-    client.topic_ids(topics, LIMIT).unwrap_or_default()
-}
-
-/// Whether a position that is stored, or a range above it, is behind a log's end.
-fn is_behind((offset, metadata): (i64, &str), end: i64) -> bool {
-    let decoded = || Acked::decode(offset, metadata, end);
-    offset > end || matches!(decoded(), Err(MalformedAcks::BeyondEnd { .. }))
+    Ok(Starts { starts, unknown })
 }
 
 /// What is acknowledged and where to read by a position that is stored.

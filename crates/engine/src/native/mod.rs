@@ -11,7 +11,6 @@
     reason = "the boundary to librdkafka; each block argues its safety"
 )]
 
-mod admin;
 mod batching;
 mod client;
 mod conf;
@@ -24,7 +23,6 @@ mod partitioner;
 mod partitions;
 mod producer;
 mod simple;
-mod topic_ids;
 
 pub(crate) use client::{Client, LogTarget, Queue, WakeTarget};
 pub(crate) use conf::{Conf, Kind, known_properties};
@@ -38,7 +36,6 @@ pub(crate) use offsets::delete_group_offsets;
 pub(crate) use partitioner::{Builtin, KeyHash, Readiness, TopicPartitions, hashed_partition};
 pub(crate) use partitions::Partitions;
 pub(crate) use producer::{Batch, DeliveryReport, NativeTopic, TopicLookup, TopicMetadata};
-pub(crate) use topic_ids::TopicId;
 
 use std::ffi::{CStr, c_char};
 

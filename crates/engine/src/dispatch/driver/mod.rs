@@ -13,7 +13,7 @@ use super::partition::Exhausted;
 use super::start::{Ends, Start, Starts};
 use super::topic::TopicState;
 use crate::error::{Error, KafkaError};
-use crate::native::{Client, Event, EventKind, Kind, Queue, TopicId, WakeTarget};
+use crate::native::{Client, Event, EventKind, Kind, Queue, WakeTarget};
 use crate::news::News;
 use commits::Committing;
 use rdkafka::bindings::{
@@ -67,7 +67,6 @@ pub(super) fn start(inner: &Arc<Inner>, name: &str) -> Result<Driver, Error> {
         close_events,
         jobs: JoinSet::new(),
         ends: HashMap::new(),
-        ids: HashMap::new(),
         is_asking_for_ends: false,
         subscribed: BTreeSet::new(),
         rebalance: Rebalance::None,
@@ -102,8 +101,7 @@ impl WakeTarget for Waker {
 
 /// What has been done aside.
 enum Job {
-    /// Of topics that are first asked for, and their ids.
-    Ends(HashMap<String, Ends>, HashMap<String, TopicId>),
+    Ends(HashMap<String, Ends>),
     /// Where new partitions begin, as asked for that rebalance.
     Starts(u64, Result<Starts, i32>),
     /// The same of those that are late.
@@ -130,8 +128,6 @@ pub(super) struct Driver {
     jobs: JoinSet<Job>,
     /// Where topics ended when they were first asked for.
     ends: HashMap<String, Ends>,
-    /// Of the topics, as they were when they were last looked at.
-    ids: HashMap<String, TopicId>,
     is_asking_for_ends: bool,
     subscribed: BTreeSet<String>,
     rebalance: Rebalance,
@@ -268,14 +264,11 @@ impl Driver {
 
     fn finish(&mut self, job: Job) {
         match job {
-            Job::Ends(ends, ids) => {
+            Job::Ends(ends) => {
                 self.is_asking_for_ends = false;
                 // The others are asked for again, while nobody answers.
                 if !ends.is_empty() {
                     self.ends.extend(ends);
-                    for (topic, id) in ids {
-                        self.ids.entry(topic).or_insert(id);
-                    }
                     self.group.state().has_changed = true;
                 }
             }

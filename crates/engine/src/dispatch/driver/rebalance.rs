@@ -149,11 +149,10 @@ impl Driver {
     ) {
         let client = Arc::clone(&self.client);
         let (initial, ends) = (self.group.config().initial_offset, self.ends.clone());
-        let ids = self.ids.clone();
         self.jobs.spawn(async move {
             tokio::time::sleep(pause).await;
             let found = ask(client, move |client| {
-                start::find(client, &partitions, initial, &ends, &ids)
+                start::find(client, &partitions, initial, &ends)
             });
             outcome(found.await.unwrap_or_else(|_| Ok(Starts::default())))
         });
@@ -169,7 +168,6 @@ impl Driver {
             return;
         }
         self.rebalance = Rebalance::None;
-        self.ids.extend(found.ids);
         self.late.extend(found.unknown);
         self.begin(protocol, found.starts);
         self.ask_for_late();
@@ -193,10 +191,7 @@ impl Driver {
             && self.leaving.is_none()
             && self.unsubscribed.is_none()
         {
-            let Starts {
-                mut starts, ids, ..
-            } = found.unwrap_or_default();
-            self.ids.extend(ids);
+            let mut starts = found.unwrap_or_default().starts;
             starts.retain(|start| self.late.remove(&(start.topic.clone(), start.partition)));
             if !starts.is_empty() {
                 self.begin(RebalanceProtocol::Cooperative, starts);

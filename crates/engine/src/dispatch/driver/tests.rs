@@ -5,7 +5,6 @@ use crate::acks::Acked;
 use crate::admin::NewGroupOffset;
 use crate::cluster::{Cluster, ClusterConfig};
 use crate::dispatch::partition::Partition;
-use crate::dispatch::start::find;
 use crate::dispatch::{ConsumedRecord, DispatchConfig, Dispatcher};
 use crate::native::{Partitions, RebalanceProtocol};
 use crate::properties::Properties;
@@ -80,11 +79,8 @@ async fn partitions_without_a_leader_are_asked_for_once_at_a_time() {
             protocol: RebalanceProtocol::Cooperative,
             partitions: vec![late.clone()],
         };
-        let unknown = vec![late.clone()];
-        driver.take_on(Starts {
-            unknown,
-            ..Starts::default()
-        });
+        let (starts, unknown) = (Vec::new(), vec![late.clone()]);
+        driver.take_on(Starts { starts, unknown });
         assert_eq!(driver.jobs.len(), 1);
     }
     job_is_done(&mut driver).await;
@@ -310,48 +306,4 @@ async fn a_dead_letter_has_room_for_where_it_came_from_or_goes_without() {
         assert_eq!(names.first(), Some(&"its own"));
         assert_eq!(names.contains(&"barnabas-offset"), !is_refused, "{names:?}");
     }
-}
-
-/// Members that have not heard yet that a topic was made again store what they
-/// know of the old one.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_position_in_a_deleted_topic_is_none_in_the_next() {
-    let kafka = barnabas_testkit::shared();
-    let topic = barnabas_testkit::topic_name("remade");
-    kafka.create_topic(&topic, 1).unwrap();
-    for value in ["a", "b", "c"] {
-        kafka
-            .produce(&topic, Some(0), None, Some(value.as_bytes()))
-            .unwrap();
-    }
-    let mut config = ClusterConfig::default();
-    config
-        .common
-        .set("bootstrap.servers", kafka.bootstrap_servers());
-    let cluster = Cluster::open(config).unwrap();
-    let dispatcher =
-        Dispatcher::start(&cluster, DispatchConfig::default(), &Properties::new()).unwrap();
-    let driver = start(&dispatcher.inner, &topic).unwrap();
-    // All below 2, and 3, which this topic does not have yet.
-    let mut stale = Partitions::new();
-    stale.add_with_metadata(&topic, 0, 2, "BB");
-    assert_eq!(driver.client.commit_to(Some(&stale), &driver.events), 0);
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while kafka.committed(&topic, &topic).unwrap().get(&0) != Some(&2) {
-        assert!(tokio::time::Instant::now() < deadline, "no commit");
-    }
-    let begins_at = |ids: &HashMap<String, TopicId>| {
-        let partitions = [(topic.clone(), 0)];
-        let initial = driver.group.config().initial_offset;
-        let found = find(&driver.client, &partitions, initial, &HashMap::new(), ids).unwrap();
-        let start = found.starts.first().unwrap();
-        assert_eq!(start.offset, start.acked.committed());
-        (start.offset, found.ids)
-    };
-    let (offset, ids) = begins_at(&HashMap::new());
-    assert_eq!(offset, 2, "it may be of this topic");
-    assert_eq!(ids.len(), 1);
-    assert_eq!(begins_at(&ids), (2, ids.clone()), "it is of this topic");
-    let of_the_old_one = HashMap::from([(topic.clone(), TopicId::new(1, 2))]);
-    assert_eq!(begins_at(&of_the_old_one), (0, ids));
 }

@@ -112,7 +112,6 @@ impl Driver {
     /// produced while the group is being joined.
     fn ask_for_ends(&mut self, wanted: &BTreeSet<String>) -> BTreeSet<String> {
         self.ends.retain(|topic, _| wanted.contains(topic));
-        self.ids.retain(|topic, _| wanted.contains(topic));
         let unknown = wanted
             .iter()
             .filter(|topic| !self.ends.contains_key(*topic));
@@ -128,13 +127,8 @@ impl Driver {
             self.is_asking_for_ends = true;
             let client = Arc::clone(&self.client);
             self.jobs.spawn(async move {
-                let asked = ask(client, move |client| {
-                    let ends = start::ends(client, &unknown);
-                    let ids = start::ids_of(client, ends.keys());
-                    (ends, ids)
-                });
-                let (ends, ids) = asked.await.unwrap_or_default();
-                Job::Ends(ends, ids)
+                let asked = ask(client, move |client| start::ends(client, &unknown));
+                Job::Ends(asked.await.unwrap_or_default())
             });
         }
         self.ends.keys().cloned().collect()
