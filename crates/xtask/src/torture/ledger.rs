@@ -132,6 +132,8 @@ struct Book {
     groups: BTreeMap<String, Group>,
     is_settled_since: Option<Instant>,
     is_healed_since: Option<Instant>,
+    /// Between which times gateways' replies were not sure to arrive at once.
+    may_lose_between: Option<(Instant, Instant)>,
     /// What was asked before does not count: the topic was another one.
     begins: Option<Instant>,
 }
@@ -148,6 +150,7 @@ impl Default for Book {
             groups: BTreeMap::new(),
             is_settled_since: None,
             is_healed_since: None,
+            may_lose_between: None,
             begins: None,
         }
     }
@@ -276,10 +279,27 @@ impl Ledger {
     /// Gateways' replies may be lost now, and between this call and the next one:
     /// who has not heard of the end of a connection goes on to send.
     pub(crate) fn may_lose(&self) {
+        let now = Instant::now();
         let mut book = self.book();
+        let first = book.may_lose_between.map_or(now, |(first, _)| first);
+        book.may_lose_between = Some((first, now));
         let groups = book.groups.iter_mut();
         let served = groups.filter(|(name, _)| *name != NodeClient::GROUP);
         served.for_each(|(_, group)| group.lose());
+    }
+
+    /// When the gateway may have sent what comes now on a stream that was opened then, where
+    /// on a network that is well it was not before `asked`. What was sent while nothing
+    /// passed comes when TCP tries again, which may be long after: all that was sent
+    /// meanwhile at once, with what was sent again for want of an acknowledgement.
+    pub(crate) fn sent_after(&self, opened: Instant, asked: Instant) -> Instant {
+        let book = self.book();
+        match book.may_lose_between {
+            Some((first, last)) if book.is_healed_since.is_none() || opened <= last => {
+                asked.min(first)
+            }
+            _ => asked,
+        }
     }
 
     fn with_story(&self, group: &str, place: &Place, act: impl FnOnce(&mut Story)) {

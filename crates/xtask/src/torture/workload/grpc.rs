@@ -27,8 +27,8 @@ const GROUP: &str = "grpc";
 const STREAMS: usize = 2;
 /// Of a stream that consumes.
 const WINDOW: u32 = 200;
-/// Frames that may have been on their way before one that is read: in the
-/// connection, behind it, and being made.
+/// Frames that may have been on their way before one that is read, on a network that is
+/// well: in the connection, behind it, and being made.
 const FRAMES_AHEAD: usize = 6;
 
 /// How a producer sends.
@@ -229,7 +229,8 @@ async fn consume_stream(shared: &Shared, channel: Channel) -> Result<()> {
     let frame = |frame| ConsumeRequest { frame: Some(frame) };
     up.send(frame(Frame::Start(start))).await?;
     let reader = shared.new_reader();
-    let mut read = VecDeque::from([Instant::now()]);
+    let opened_at = Instant::now();
+    let mut read = VecDeque::from([opened_at]);
     let opened = client.consume(ReceiverStream::new(frames));
     let mut down = timeout(REQUEST_LIMIT, opened).await??.into_inner();
     let mut is_answered = true;
@@ -238,7 +239,8 @@ async fn consume_stream(shared: &Shared, channel: Channel) -> Result<()> {
             continue;
         };
         let got = got?.context("the stream has ended")?;
-        let asked = read.front().copied().unwrap_or_else(Instant::now);
+        let asked = read.front().copied().unwrap_or(opened_at);
+        let asked = shared.ledger.sent_after(opened_at, asked);
         read.push_back(Instant::now());
         if read.len() > FRAMES_AHEAD {
             read.pop_front();

@@ -367,3 +367,27 @@ fn replies_may_be_lost_until_all_is_well_again() {
         Vec::<String>::new()
     );
 }
+
+/// What was sent before the acknowledgement may come long after on a stream that nothing
+/// passed on for a while, and on no other one.
+#[test]
+fn streams_that_a_fault_has_stopped_bring_what_was_sent_before() {
+    let opened = Instant::now();
+    let ledger = Ledger::default();
+    assert_eq!(ledger.sent_after(opened, opened), opened);
+    ledger.may_lose();
+    let fault = Instant::now();
+    std::thread::sleep(Duration::from_millis(1));
+    let asked = Instant::now();
+    assert!(ledger.sent_after(opened, asked) <= fault);
+    // Opened before the fault is over.
+    assert!(ledger.sent_after(asked, asked) <= fault);
+    ledger.healed();
+    ledger.may_lose();
+    assert!(ledger.sent_after(opened, asked) <= fault);
+    std::thread::sleep(Duration::from_millis(1));
+    let later = Instant::now();
+    assert_eq!(ledger.sent_after(later, later), later);
+    // What is known to have been sent before the fault.
+    assert_eq!(ledger.sent_after(opened, opened), opened);
+}
