@@ -1,10 +1,10 @@
 //! Where a partition begins (contract, section 7).
 
 use super::InitialOffset;
-use crate::acks::Acked;
+use crate::acks::{Acked, MalformedAcks};
 use crate::admin::NewGroupOffset;
 use crate::error::{ErrorCode, KafkaError};
-use crate::native::{Client, Partitions, TopicLookup};
+use crate::native::{Client, Partitions, TopicId, TopicLookup, TopicMetadata};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub(super) struct Start {
     pub(super) end: i64,
     /// Kafka has something else stored: this is committed at once.
     pub(super) differs: bool,
+    /// Of the topic.
+    pub(super) id: Option<TopicId>,
 }
 
 /// Where partitions begin.
@@ -40,8 +42,35 @@ pub(super) struct Starts {
     pub(super) unknown: Vec<(String, i32)>,
 }
 
-/// The ends of a topic's partitions when its first request came.
-pub(super) type Ends = HashMap<i32, i64>;
+/// The ends of a topic's partitions.
+pub(super) type Ends = HashMap<i32, End>;
+
+/// The end of a partition when the first request for its topic came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) offset: i64,
+    /// Which topic that was.
+    pub(super) id: Option<TopicId>,
+}
+
+impl End {
+    /// The partition is one of that topic by now: all of another than before came since.
+    pub(super) fn follow(&mut self, id: Option<TopicId>) {
+        if is_another(self.id, id) {
+            self.offset = 0;
+        }
+        self.id = id.or(self.id);
+    }
+}
+
+/// Whether a topic was made again meanwhile, as far as that is known.
+fn is_another(then: Option<TopicId>, now: Option<TopicId>) -> bool {
+    then.zip(now).is_some_and(|(then, now)| then != now)
+}
+
+fn named<'a>(metadata: &'a [TopicMetadata], name: &str) -> Option<&'a TopicMetadata> {
+    metadata.iter().find(|known| known.name == name)
+}
 
 /// Asks for the ends of topics as they were at the time that stands beside
 /// each (milliseconds since 1970); blocks. One that does not exist has none;
@@ -54,7 +83,7 @@ pub(super) fn ends(client: &Client, topics: &[(String, i64)]) -> HashMap<String,
     let (mut now, mut then) = (Partitions::new(), Partitions::new());
     for (topic, since) in topics {
         found.insert(topic.clone(), Ends::new());
-        let known = metadata.iter().find(|known| known.name == *topic);
+        let known = named(&metadata, topic);
         for partition in known.into_iter().flat_map(|known| &known.partitions) {
             now.add(topic, *partition, Some(END));
             then.add(topic, *partition, Some(*since));
@@ -74,7 +103,10 @@ pub(super) fn ends(client: &Client, topics: &[(String, i64)]) -> HashMap<String,
     for (key, end) in now {
         // What came between that time and now is younger than it.
         let began = then.get(&key).copied().filter(|offset| *offset >= 0);
-        let end = began.map_or(end, |began| began.min(end));
+        let end = End {
+            offset: began.map_or(end, |began| began.min(end)),
+            id: named(&metadata, &key.0).and_then(|topic| topic.id),
+        };
         found.entry(key.0).or_default().insert(key.1, end);
     }
     found
@@ -91,8 +123,7 @@ pub(super) fn find(
 ) -> Result<Starts, i32> {
     let metadata = client.metadata(&TopicLookup::All, LIMIT)?;
     let has_leader = |(topic, partition): &(String, i32)| {
-        let known = metadata.iter().find(|known| known.name == *topic);
-        known.is_some_and(|known| {
+        named(&metadata, topic).is_some_and(|known| {
             known.partitions.contains(partition) && !known.without_leader.contains(partition)
         })
     };
@@ -119,6 +150,9 @@ pub(super) fn find(
         let (Some(&oldest), Some(&end)) = (oldest_of.get(&key), ends_of.get(&key)) else {
             return Err(KafkaError::from_code(ErrorCode::UnknownPartition).number());
         };
+        let id = named(&metadata, &topic).and_then(|topic| topic.id);
+        let known_end = known.get(&topic).and_then(|ends| ends.get(&partition));
+        let is_new = known_end.is_some_and(|then| is_another(then.id, id));
         let first = || match (initial, known.get(&topic)) {
             (InitialOffset::Oldest, _) => oldest,
             (InitialOffset::Time(_), _) => {
@@ -127,8 +161,9 @@ pub(super) fn find(
                 found.filter(|offset| *offset >= 0).unwrap_or(end)
             }
             // A partition that was not there yet is wanted from its beginning.
-            (InitialOffset::Newest, Some(ends)) => {
-                ends.get(&partition).copied().unwrap_or(oldest).max(oldest)
+            (InitialOffset::Newest, Some(_)) => {
+                let known_end = known_end.filter(|_| !is_new);
+                known_end.map_or(oldest, |end| end.offset.max(oldest))
             }
             (InitialOffset::Newest, None) => end,
         };
@@ -137,6 +172,17 @@ pub(super) fn find(
             offset if offset < 0 => {
                 let first = first();
                 (Acked::below(first), first)
+            }
+            offset if is_new && is_behind((offset, &committed.metadata), end) => {
+                // Whoever has stored it had not heard yet that the topic was made again.
+                // Of this log it says nothing.
+                tracing::warn!(
+                    component = client.component(),
+                    "{topic} [{partition}] was made again and is read from {oldest} on: what \
+                     is stored (offset {offset}, metadata {:?}) is behind its end",
+                    committed.metadata
+                );
+                (Acked::below(oldest), oldest)
             }
             offset => {
                 let named = (topic.as_str(), partition);
@@ -150,9 +196,16 @@ pub(super) fn find(
             offset,
             acked,
             end,
+            id,
         });
     }
     Ok(Starts { starts, unknown })
+}
+
+/// Whether a position that is stored, or a range above it, is behind a log's end.
+fn is_behind((offset, metadata): (i64, &str), end: i64) -> bool {
+    let ranges = || Acked::decode(offset, metadata, end);
+    offset > end || matches!(ranges(), Err(MalformedAcks::BeyondEnd { .. }))
 }
 
 /// What is acknowledged and where to read by a position that is stored.
@@ -211,6 +264,7 @@ pub(super) fn of_positions(
             acked,
             end,
             differs: true,
+            id: None,
         })
     });
     starts.collect()

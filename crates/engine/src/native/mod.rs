@@ -23,6 +23,7 @@ mod partitioner;
 mod partitions;
 mod producer;
 mod simple;
+mod topic_ids;
 
 pub(crate) use client::{Client, LogTarget, Queue, WakeTarget};
 pub(crate) use conf::{Conf, Kind, known_properties};
@@ -36,6 +37,7 @@ pub(crate) use offsets::delete_group_offsets;
 pub(crate) use partitioner::{Builtin, KeyHash, Readiness, TopicPartitions, hashed_partition};
 pub(crate) use partitions::Partitions;
 pub(crate) use producer::{Batch, DeliveryReport, NativeTopic, TopicLookup, TopicMetadata};
+pub(crate) use topic_ids::TopicId;
 
 use std::ffi::{CStr, c_char};
 

@@ -1,5 +1,6 @@
 //! Producing: topics, batches, delivery reports, metadata.
 
+use super::TopicId;
 use super::batching::Told;
 use super::metadata::slice;
 use super::{Client, text};
@@ -458,6 +459,8 @@ impl<'a> DeliveryReport<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TopicMetadata {
     pub(crate) name: String,
+    /// None if the broker does not say.
+    pub(crate) id: Option<TopicId>,
     pub(crate) error: i32,
     pub(crate) partitions: Vec<i32>,
     /// Which broker leads each of them; -1: none does.
@@ -532,8 +535,10 @@ impl Client {
             };
             let topics = slice(tree.topics, tree.topic_cnt)
                 .iter()
-                .map(|topic| TopicMetadata {
+                .enumerate()
+                .map(|(index, topic)| TopicMetadata {
                     name: text(topic.topic),
+                    id: TopicId::of(metadata, index),
                     error: topic.err as i32,
                     partitions: slice(topic.partitions, topic.partition_cnt)
                         .iter()

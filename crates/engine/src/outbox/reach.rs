@@ -117,6 +117,7 @@ impl Core {
         let leaders = partitions.iter().map(|view| view.leader.unwrap_or(-1));
         (!partitions.is_empty()).then(|| TopicMetadata {
             name: self.name.to_string(),
+            id: None,
             error: 0,
             partitions: partitions.iter().map(|view| view.id).collect(),
             leaders: leaders.collect(),

@@ -5121,6 +5121,21 @@ rd_kafka_metadata(rd_kafka_t *rk,
                   int timeout_ms);
 
 /**
+ * @brief What tells a topic from an earlier one of its name (KIP-516).
+ *
+ * @param topic_idx index of the topic in \p metadata.
+ *
+ * @returns the topic's id, which lives as long as \p metadata; RD_KAFKA_UUID_ZERO
+ *          if the broker does not say.
+ *
+ * @remark Not part of librdkafka as published.
+ */
+RD_EXPORT
+const rd_kafka_Uuid_t *
+rd_kafka_metadata_topic_id(const struct rd_kafka_metadata *metadata,
+                           int topic_idx);
+
+/**
  * @brief Release metadata memory.
  */
 RD_EXPORT

@@ -184,6 +184,15 @@ rd_kafka_metadata(rd_kafka_t *rk,
 
 
 
+const rd_kafka_Uuid_t *
+rd_kafka_metadata_topic_id(const struct rd_kafka_metadata *metadata,
+                           int topic_idx) {
+        return &rd_kafka_metadata_get_internal(metadata)
+                    ->topics[topic_idx]
+                    .topic_id;
+}
+
+
 void rd_kafka_metadata_destroy(const struct rd_kafka_metadata *metadata) {
         rd_free((void *)metadata);
 }

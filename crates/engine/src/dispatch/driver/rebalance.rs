@@ -224,6 +224,11 @@ impl Driver {
                 if start.differs {
                     partition.tracker().unsave();
                 }
+                if let Some(ends) = self.ends.get_mut(&start.topic)
+                    && let Some(end) = ends.get_mut(&start.partition)
+                {
+                    end.follow(start.id);
+                }
                 let name = Arc::from(start.topic);
                 let unasked = TopicState::new(&name, Instant::now());
                 let topic = state.topics.entry(name).or_insert(unasked);

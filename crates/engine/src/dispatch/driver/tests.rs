@@ -5,8 +5,9 @@ use crate::acks::Acked;
 use crate::admin::NewGroupOffset;
 use crate::cluster::{Cluster, ClusterConfig};
 use crate::dispatch::partition::Partition;
-use crate::dispatch::{ConsumedRecord, DispatchConfig, Dispatcher};
-use crate::native::{Partitions, RebalanceProtocol};
+use crate::dispatch::start::{self, End};
+use crate::dispatch::{ConsumedRecord, DispatchConfig, Dispatcher, InitialOffset};
+use crate::native::{Partitions, RebalanceProtocol, TopicId};
 use crate::properties::Properties;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Headers as _;
@@ -99,6 +100,7 @@ fn begin(driver: &mut Driver) {
         acked: Acked::below(5),
         end: 10,
         differs: true,
+        id: None,
     };
     driver.begin(RebalanceProtocol::Eager, vec![begins]);
 }
@@ -305,5 +307,93 @@ async fn a_dead_letter_has_room_for_where_it_came_from_or_goes_without() {
         let names: Vec<&str> = found.headers().unwrap().iter().map(|one| one.key).collect();
         assert_eq!(names.first(), Some(&"its own"));
         assert_eq!(names.contains(&"barnabas-offset"), !is_refused, "{names:?}");
+    }
+}
+
+/// Members that have not heard yet that a topic was made again store what they
+/// know of the old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_in_a_deleted_topic_is_none_in_the_next() {
+    let kafka = barnabas_testkit::shared();
+    let topic = barnabas_testkit::topic_name("remade");
+    kafka.create_topic(&topic, 1).unwrap();
+    for value in ["a", "b", "c"] {
+        kafka
+            .produce(&topic, Some(0), None, Some(value.as_bytes()))
+            .unwrap();
+    }
+    let mut config = ClusterConfig::default();
+    config
+        .common
+        .set("bootstrap.servers", kafka.bootstrap_servers());
+    let cluster = Cluster::open(config).unwrap();
+    let served = DispatchConfig {
+        initial_offset: InitialOffset::Newest,
+        ..DispatchConfig::default()
+    };
+    let dispatcher = Dispatcher::start(&cluster, served, &Properties::new()).unwrap();
+    let mut driver = super::start(&dispatcher.inner, &topic).unwrap();
+    let partitions = vec![(topic.clone(), 0)];
+    let begins_at = async |driver: &mut Driver| {
+        driver.rebalance = Rebalance::Starting {
+            protocol: RebalanceProtocol::Eager,
+            partitions: partitions.clone(),
+        };
+        driver.find_starts(Duration::ZERO);
+        job_is_done(driver).await;
+        let mut first = 0;
+        driver.each_of(&partitions, |partition| {
+            first = partition.first_unacknowledged();
+        });
+        commit_is_done(driver).await;
+        first
+    };
+
+    let asked = [(topic.clone(), i64::MAX)];
+    driver.ends = start::ends(&driver.client, &asked);
+    let end_in = |driver: &Driver| driver.ends[&topic][&0];
+    let this_one = end_in(&driver);
+    assert_eq!(this_one.offset, 3);
+    assert!(this_one.id.is_some(), "Kafka tells ids");
+    let of_another = |driver: &mut Driver| {
+        let end = End {
+            offset: 3,
+            id: TopicId::new(1, 2),
+        };
+        driver.ends.get_mut(&topic).unwrap().insert(0, end);
+    };
+
+    // Nothing is stored: all of another topic came after the first request.
+    of_another(&mut driver);
+    assert_eq!(begins_at(&mut driver).await, 0);
+    let remade = End {
+        offset: 0,
+        ..this_one
+    };
+    assert_eq!(end_in(&driver), remade);
+
+    // A position behind the end; all below 2, and 3, which this topic does not have yet.
+    for (offset, metadata) in [(5, ""), (2, "BB")] {
+        let mut stale = Partitions::new();
+        stale.add_with_metadata(&topic, 0, offset, metadata);
+        let store = async |driver: &mut Driver| {
+            assert_eq!(driver.client.commit_to(Some(&stale), &driver.events), 0);
+            // Its answer is nobody's: nothing is under way.
+            let deadline = tokio::time::Instant::now() + PATIENCE;
+            while kafka.committed(&topic, &topic).unwrap().get(&0) != Some(&offset) {
+                assert!(tokio::time::Instant::now() < deadline, "no commit");
+            }
+        };
+        store(&mut driver).await;
+        assert_eq!(
+            begins_at(&mut driver).await,
+            offset,
+            "it may be of this one"
+        );
+        of_another(&mut driver);
+        assert_eq!(begins_at(&mut driver).await, 0);
+        assert_eq!(end_in(&driver), remade);
+        store(&mut driver).await;
+        assert_eq!(begins_at(&mut driver).await, offset, "it was stored since");
     }
 }
