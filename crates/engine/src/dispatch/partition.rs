@@ -6,7 +6,7 @@ use super::record::ConsumedRecord;
 use super::{AckMode, Delivered, Holder};
 use crate::acks::{AckPolicy, Acked, Due, Snapshot, Tracker};
 use crate::error::{ErrorCode, KafkaError};
-use crate::native::{MessageBox, Queue, WakeTarget};
+use crate::native::{MessageBox, Queue, TopicId, WakeTarget};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -90,6 +90,8 @@ fn next_number() -> u64 {
 /// The messages are declared before the queue, whose client frees them.
 pub(super) struct Partition {
     id: i32,
+    /// Of which topic it was when it began.
+    topic_id: Option<TopicId>,
     fetched: VecDeque<MessageBox>,
     queue: Queue,
     arrivals: Arc<Arrivals>,
@@ -123,6 +125,7 @@ impl Partition {
         let tracker = Tracker::new(acked, policy);
         Self {
             id,
+            topic_id: None,
             fetched: VecDeque::new(),
             queue,
             arrivals,
@@ -139,6 +142,15 @@ impl Partition {
 
     pub(super) fn id(&self) -> i32 {
         self.id
+    }
+
+    /// It begins in that topic.
+    pub(super) fn is_of(&mut self, topic: Option<TopicId>) {
+        self.topic_id = topic;
+    }
+
+    pub(super) fn topic_id(&self) -> Option<TopicId> {
+        self.topic_id
     }
 
     pub(super) fn tracker(&mut self) -> &mut Tracker<Delivery> {

@@ -6,10 +6,14 @@ use crate::admin::NewGroupOffset;
 use crate::error::{ErrorCode, KafkaError};
 use crate::native::{Client, Partitions, TopicId, TopicLookup, TopicMetadata};
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How long each question may take.
 const LIMIT: Duration = Duration::from_secs(5);
+
+/// Who has not heard for so long that a topic was made again has nothing to say of it:
+/// librdkafka asks for metadata every five minutes (`topic.metadata.refresh.interval.ms`).
+const YOUTH: Duration = Duration::from_secs(600);
 
 /// Stands for the oldest message, in committed offsets and in questions for
 /// offsets (Kafka's ListOffsets).
@@ -46,15 +50,16 @@ pub(super) struct Starts {
 pub(super) type Ends = HashMap<i32, End>;
 
 /// The end of a partition when the first request for its topic came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct End {
     pub(super) offset: i64,
-    /// Which topic that was.
+    /// Which topic that was, or the partition was of when something of it was stored last.
     pub(super) id: Option<TopicId>,
 }
 
 impl End {
-    /// The partition is one of that topic by now: all of another than before came since.
+    /// Something of that topic is stored: all of another one than before came since the
+    /// first request.
     pub(super) fn follow(&mut self, id: Option<TopicId>) {
         if is_another(self.id, id) {
             self.offset = 0;
@@ -143,16 +148,24 @@ pub(super) fn find(
     };
     let oldest_of = offsets(client, &partitions, OLDEST)?;
     let ends_of = offsets(client, &partitions, END)?;
-    let mut starts = Vec::with_capacity(partitions.len());
+    let id_of = |topic: &str| named(&metadata, topic).and_then(|topic| topic.id);
+    let known_end = |topic: &str, partition: i32| known.get(topic)?.get(&partition);
+    let mut remade = partitions;
+    remade.retain(|(topic, partition)| {
+        known_end(topic, *partition).is_some_and(|then| is_another(then.id, id_of(topic)))
+    });
+    let first_of_youth = offsets(client, &remade, milliseconds_ago(YOUTH))?;
+    let mut starts = Vec::new();
     for committed in list.positions() {
         let (topic, partition) = (committed.topic, committed.partition);
         let key = (topic.clone(), partition);
         let (Some(&oldest), Some(&end)) = (oldest_of.get(&key), ends_of.get(&key)) else {
             return Err(KafkaError::from_code(ErrorCode::UnknownPartition).number());
         };
-        let id = named(&metadata, &topic).and_then(|topic| topic.id);
-        let known_end = known.get(&topic).and_then(|ends| ends.get(&partition));
-        let is_new = known_end.is_some_and(|then| is_another(then.id, id));
+        // A log that has been there for longer is known to whoever stores something of it.
+        let is_new = first_of_youth
+            .get(&key)
+            .is_some_and(|first| *first == oldest || oldest == end);
         let first = || match (initial, known.get(&topic)) {
             (InitialOffset::Oldest, _) => oldest,
             (InitialOffset::Time(_), _) => {
@@ -162,50 +175,59 @@ pub(super) fn find(
             }
             // A partition that was not there yet is wanted from its beginning.
             (InitialOffset::Newest, Some(_)) => {
-                let known_end = known_end.filter(|_| !is_new);
-                known_end.map_or(oldest, |end| end.offset.max(oldest))
+                let then = known_end(&topic, partition).filter(|_| !is_new);
+                then.map_or(oldest, |then| then.offset.min(end).max(oldest))
             }
             (InitialOffset::Newest, None) => end,
         };
+        let stored = (committed.offset, committed.metadata.as_str());
+        let is_stale = is_new && is_beyond(stored, end);
         let (acked, offset) = match committed.offset {
             OLDEST => (Acked::below(oldest), oldest),
             offset if offset < 0 => {
                 let first = first();
                 (Acked::below(first), first)
             }
-            offset if is_new && is_behind((offset, &committed.metadata), end) => {
+            _ if is_stale => {
                 // Whoever has stored it had not heard yet that the topic was made again.
                 // Of this log it says nothing.
                 tracing::warn!(
                     component = client.component(),
                     "{topic} [{partition}] was made again and is read from {oldest} on: what \
-                     is stored (offset {offset}, metadata {:?}) is behind its end",
+                     is stored (offset {}, metadata {:?}) is beyond its end",
+                    committed.offset,
                     committed.metadata
                 );
                 (Acked::below(oldest), oldest)
             }
-            offset => {
-                let named = (topic.as_str(), partition);
-                place(client, named, (offset, &committed.metadata), oldest, end)
-            }
+            _ => place(client, (topic.as_str(), partition), stored, oldest, end),
         };
         starts.push(Start {
-            differs: acked.committed() != committed.offset,
+            differs: is_stale || acked.committed() != committed.offset,
+            id: id_of(&topic),
             topic,
             partition,
             offset,
             acked,
             end,
-            id,
         });
     }
     Ok(Starts { starts, unknown })
 }
 
-/// Whether a position that is stored, or a range above it, is behind a log's end.
-fn is_behind((offset, metadata): (i64, &str), end: i64) -> bool {
+/// Whether a position that is stored, or a range above it, is beyond a log's end.
+fn is_beyond((offset, metadata): (i64, &str), end: i64) -> bool {
     let ranges = || Acked::decode(offset, metadata, end);
     offset > end || matches!(ranges(), Err(MalformedAcks::BeyondEnd { .. }))
+}
+
+/// That time as Kafka has it.
+fn milliseconds_ago(time: Duration) -> i64 {
+    let then = SystemTime::now().checked_sub(time);
+    let since_1970 = then.and_then(|then| then.duration_since(SystemTime::UNIX_EPOCH).ok());
+    since_1970.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
 }
 
 /// What is acknowledged and where to read by a position that is stored.

@@ -79,13 +79,26 @@ struct Accepted {
     asked: Instant,
 }
 
+/// When a delivery was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    at: Instant,
+    /// It cannot have left the gateway before.
+    sent_after: Instant,
+}
+
+impl From<Instant> for Asked {
+    fn from(at: Instant) -> Self {
+        Self { at, sent_after: at }
+    }
+}
+
 /// A delivery to a consumer.
 #[derive(Debug)]
 struct Delivery {
     /// One client's connection; within it first deliveries are in order.
     reader: u64,
-    /// It cannot have left the gateway before.
-    asked: Instant,
+    asked: Asked,
     came: Instant,
 }
 
@@ -223,11 +236,25 @@ impl Ledger {
     }
 
     /// A consumer has got this.
-    pub(crate) fn delivered(&self, group: &str, place: Place, reader: u64, asked: Instant) {
+    pub(crate) fn delivered(
+        &self,
+        group: &str,
+        place: Place,
+        reader: u64,
+        asked: impl Into<Asked>,
+    ) {
         self.delivered_at(group, place, reader, asked, Instant::now());
     }
 
-    fn delivered_at(&self, group: &str, place: Place, reader: u64, asked: Instant, came: Instant) {
+    fn delivered_at(
+        &self,
+        group: &str,
+        place: Place,
+        reader: u64,
+        asked: impl Into<Asked>,
+        came: Instant,
+    ) {
+        let asked = asked.into();
         let mut book = self.book();
         let group = book.groups.entry(group.to_owned()).or_default();
         let story = group.stories.entry(place).or_default();
@@ -288,18 +315,30 @@ impl Ledger {
         served.for_each(|(_, group)| group.lose());
     }
 
-    /// When the gateway may have sent what comes now on a stream that was opened then, where
-    /// on a network that is well it was not before `asked`. What was sent while nothing
-    /// passed comes when TCP tries again, which may be long after: all that was sent
-    /// meanwhile at once, with what was sent again for want of an acknowledgement.
-    pub(crate) fn sent_after(&self, opened: Instant, asked: Instant) -> Instant {
+    /// Of what comes on a stream that was opened then: on a network that is well it was not
+    /// sent before `asked`. What was sent while nothing passed comes when TCP tries again,
+    /// which may be long after: all that was sent meanwhile at once, with what was sent again
+    /// for want of an acknowledgement.
+    pub(crate) fn streamed(&self, opened: Instant, asked: Instant) -> Asked {
         let book = self.book();
-        match book.may_lose_between {
+        let sent_after = match book.may_lose_between {
             Some((first, last)) if book.is_healed_since.is_none() || opened <= last => {
                 asked.min(first)
             }
             _ => asked,
+        };
+        Asked {
+            at: asked,
+            sent_after,
         }
+    }
+
+    /// All is well again, and a stream that was opened then may still bring what was sent
+    /// before that: who wants to go by times opens another one.
+    pub(crate) fn is_of_the_fault(&self, opened: Instant) -> bool {
+        let book = self.book();
+        let may_lose = book.may_lose_between;
+        book.is_healed_since.is_some() && may_lose.is_some_and(|(_, last)| opened <= last)
     }
 
     fn with_story(&self, group: &str, place: &Place, act: impl FnOnce(&mut Story)) {

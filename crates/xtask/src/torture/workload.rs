@@ -7,7 +7,7 @@ mod grpc;
 pub(super) mod http;
 mod redis;
 
-use super::ledger::{Durability, Ledger, Place, Promises, Value};
+use super::ledger::{Asked, Durability, Ledger, Place, Promises, Value};
 use super::node::NodeClient;
 use super::world::{Address, Fleet, PATIENCE, World, eventually};
 use anyhow::{Context as _, Result, bail};
@@ -85,7 +85,7 @@ impl Shared {
     }
 
     /// Notes a delivery; whether it is to be acknowledged.
-    fn take(&self, group: &str, place: &Place, reader: u64, asked: Instant) -> bool {
+    fn take(&self, group: &str, place: &Place, reader: u64, asked: impl Into<Asked>) -> bool {
         let is_known = self.ledger.is_known(group, place);
         self.ledger.delivered(group, place.clone(), reader, asked);
         let is_left = !is_known && (place.offset + i64::from(place.partition)) % LEFT == LEFT / 2;

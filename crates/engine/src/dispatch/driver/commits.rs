@@ -106,7 +106,11 @@ impl Driver {
     }
 
     /// Notes what Kafka has stored.
-    fn save(&self, parts: Vec<(Arc<str>, i32, Snapshot)>, results: &HashMap<(String, i32), i32>) {
+    fn save(
+        &mut self,
+        parts: Vec<(Arc<str>, i32, Snapshot)>,
+        results: &HashMap<(String, i32), i32>,
+    ) {
         let mut state = self.group.state();
         for (topic, partition, snapshot) in parts {
             let result = results.get(&(topic.to_string(), partition));
@@ -117,6 +121,10 @@ impl Driver {
                     .and_then(|found| found.partitions.get_mut(&partition))
             {
                 found.tracker().save(snapshot);
+                if let Some(ends) = self.ends.get_mut(&*topic) {
+                    let end = ends.entry(partition).or_default();
+                    end.follow(found.topic_id());
+                }
             }
         }
     }

@@ -126,7 +126,8 @@ pub(super) struct Driver {
     client: Arc<Client>,
     group: Arc<Group>,
     jobs: JoinSet<Job>,
-    /// Where topics ended when they were first asked for.
+    /// Where topics ended when they were first asked for; 0 where another topic of the name
+    /// has come since.
     ends: HashMap<String, Ends>,
     is_asking_for_ends: bool,
     subscribed: BTreeSet<String>,

@@ -221,13 +221,9 @@ impl Driver {
                     start.end,
                     policy,
                 );
+                partition.is_of(start.id);
                 if start.differs {
                     partition.tracker().unsave();
-                }
-                if let Some(ends) = self.ends.get_mut(&start.topic)
-                    && let Some(end) = ends.get_mut(&start.partition)
-                {
-                    end.follow(start.id);
                 }
                 let name = Arc::from(start.topic);
                 let unasked = TopicState::new(&name, Instant::now());

@@ -9,12 +9,14 @@ use crate::dispatch::start::{self, End};
 use crate::dispatch::{ConsumedRecord, DispatchConfig, Dispatcher, InitialOffset};
 use crate::native::{Partitions, RebalanceProtocol, TopicId};
 use crate::properties::Properties;
+use barnabas_testkit::NewRecord;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Headers as _;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext as Context;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::task::JoinHandle;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -315,85 +317,98 @@ async fn a_dead_letter_has_room_for_where_it_came_from_or_goes_without() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_position_in_a_deleted_topic_is_none_in_the_next() {
     let kafka = barnabas_testkit::shared();
-    let topic = barnabas_testkit::topic_name("remade");
-    kafka.create_topic(&topic, 1).unwrap();
-    for value in ["a", "b", "c"] {
-        kafka
-            .produce(&topic, Some(0), None, Some(value.as_bytes()))
-            .unwrap();
-    }
-    let mut config = ClusterConfig::default();
-    config
-        .common
-        .set("bootstrap.servers", kafka.bootstrap_servers());
-    let cluster = Cluster::open(config).unwrap();
-    let served = DispatchConfig {
-        initial_offset: InitialOffset::Newest,
-        ..DispatchConfig::default()
-    };
-    let dispatcher = Dispatcher::start(&cluster, served, &Properties::new()).unwrap();
-    let mut driver = super::start(&dispatcher.inner, &topic).unwrap();
-    let partitions = vec![(topic.clone(), 0)];
-    let begins_at = async |driver: &mut Driver| {
-        driver.rebalance = Rebalance::Starting {
-            protocol: RebalanceProtocol::Eager,
-            partitions: partitions.clone(),
-        };
-        driver.find_starts(Duration::ZERO);
-        job_is_done(driver).await;
-        let mut first = 0;
-        driver.each_of(&partitions, |partition| {
-            first = partition.first_unacknowledged();
+    for age in [0, 3_600_000] {
+        let is_young = age == 0;
+        let topic = barnabas_testkit::topic_name("remade");
+        kafka.create_topic(&topic, 1).unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let records = ["a", "b", "c"].map(|value| NewRecord {
+            value: Some(value.as_bytes()),
+            timestamp: Some(i64::try_from(now.as_millis()).unwrap() - age),
+            ..NewRecord::default()
         });
-        commit_is_done(driver).await;
-        first
-    };
+        kafka.produce_all(&topic, records).unwrap();
 
-    let asked = [(topic.clone(), i64::MAX)];
-    driver.ends = start::ends(&driver.client, &asked);
-    let end_in = |driver: &Driver| driver.ends[&topic][&0];
-    let this_one = end_in(&driver);
-    assert_eq!(this_one.offset, 3);
-    assert!(this_one.id.is_some(), "Kafka tells ids");
-    let of_another = |driver: &mut Driver| {
-        let end = End {
-            offset: 3,
-            id: TopicId::new(1, 2),
+        let mut config = ClusterConfig::default();
+        config
+            .common
+            .set("bootstrap.servers", kafka.bootstrap_servers());
+        let cluster = Cluster::open(config).unwrap();
+        let served = DispatchConfig {
+            initial_offset: InitialOffset::Newest,
+            ..DispatchConfig::default()
         };
-        driver.ends.get_mut(&topic).unwrap().insert(0, end);
-    };
-
-    // Nothing is stored: all of another topic came after the first request.
-    of_another(&mut driver);
-    assert_eq!(begins_at(&mut driver).await, 0);
-    let remade = End {
-        offset: 0,
-        ..this_one
-    };
-    assert_eq!(end_in(&driver), remade);
-
-    // A position behind the end; all below 2, and 3, which this topic does not have yet.
-    for (offset, metadata) in [(5, ""), (2, "BB")] {
-        let mut stale = Partitions::new();
-        stale.add_with_metadata(&topic, 0, offset, metadata);
-        let store = async |driver: &mut Driver| {
-            assert_eq!(driver.client.commit_to(Some(&stale), &driver.events), 0);
-            // Its answer is nobody's: nothing is under way.
-            let deadline = tokio::time::Instant::now() + PATIENCE;
-            while kafka.committed(&topic, &topic).unwrap().get(&0) != Some(&offset) {
-                assert!(tokio::time::Instant::now() < deadline, "no commit");
-            }
+        let dispatcher = Dispatcher::start(&cluster, served, &Properties::new()).unwrap();
+        let mut driver = super::start(&dispatcher.inner, &topic).unwrap();
+        let partitions = vec![(topic.clone(), 0)];
+        let begins_at = async |driver: &mut Driver| {
+            driver.rebalance = Rebalance::Starting {
+                protocol: RebalanceProtocol::Eager,
+                partitions: partitions.clone(),
+            };
+            driver.find_starts(Duration::ZERO);
+            job_is_done(driver).await;
+            let mut first = 0;
+            driver.each_of(&partitions, |partition| {
+                first = partition.first_unacknowledged();
+            });
+            commit_is_done(driver).await;
+            first
         };
-        store(&mut driver).await;
-        assert_eq!(
-            begins_at(&mut driver).await,
-            offset,
-            "it may be of this one"
-        );
+        let stored = || kafka.committed_with_metadata(&topic, &topic).unwrap()[&0].clone();
+
+        let asked = [(topic.clone(), i64::MAX)];
+        driver.ends = start::ends(&driver.client, &asked);
+        let end_in = |driver: &Driver| driver.ends[&topic][&0];
+        let this_one = end_in(&driver);
+        assert_eq!(this_one.offset, 3);
+        assert!(this_one.id.is_some(), "Kafka tells ids");
+        let remade = End {
+            offset: 0,
+            ..this_one
+        };
+        let of_another = |driver: &mut Driver| {
+            let end = End {
+                offset: 2,
+                id: TopicId::new(1, 2),
+            };
+            driver.ends.get_mut(&topic).unwrap().insert(0, end);
+        };
+
+        // Nothing is stored: all of another topic came after the first request.
         of_another(&mut driver);
-        assert_eq!(begins_at(&mut driver).await, 0);
+        let begins = if is_young { 0 } else { 2 };
+        assert_eq!(begins_at(&mut driver).await, begins);
+        assert_eq!(stored(), (begins, String::new()));
         assert_eq!(end_in(&driver), remade);
-        store(&mut driver).await;
-        assert_eq!(begins_at(&mut driver).await, offset, "it was stored since");
+
+        // A position beyond the end; all below 2, and 3, which this topic does not have
+        // yet; the same without any below.
+        for (offset, metadata) in [(5, ""), (2, "BB"), (0, "EB")] {
+            let mut stale = Partitions::new();
+            stale.add_with_metadata(&topic, 0, offset, metadata);
+            let store = || {
+                assert_eq!(driver.client.commit_to(Some(&stale), &driver.events), 0);
+                let answer = driver.events.poll(PATIENCE).unwrap();
+                assert_eq!(answer.kind(), EventKind::OffsetCommit);
+                assert_eq!(stored(), (offset, metadata.to_owned()));
+            };
+            store();
+            let begins = begins_at(&mut driver).await;
+            assert_eq!(begins, offset, "it may be of this one");
+            of_another(&mut driver);
+            if !is_young {
+                assert_eq!(begins_at(&mut driver).await, offset, "they have heard");
+                continue;
+            }
+            assert_eq!(begins_at(&mut driver).await, 0);
+            assert_eq!(stored(), (0, String::new()));
+            assert_eq!(end_in(&driver), remade);
+        }
+        driver.ends.get_mut(&topic).unwrap().clear();
+        driver.each_of(&partitions, |partition| partition.tracker().unsave());
+        driver.commit();
+        commit_is_done(&mut driver).await;
+        assert_eq!(end_in(&driver), remade, "a partition that was not there");
     }
 }

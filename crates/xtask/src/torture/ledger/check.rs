@@ -181,18 +181,21 @@ fn returns(name: &str, group: &Group, book: &Book, promises: Promises, findings:
         let before = story.deliveries.iter().filter(|one| one.came <= acked);
         // A late acknowledgement crosses the delivery that its lateness causes.
         let is_late = before
-            .map(|one| one.asked)
+            .map(|one| one.asked.at)
             .max()
             .is_some_and(|asked| acked.duration_since(asked) >= promises.ack_timeout);
         let again: Vec<&Delivery> = story
             .deliveries
             .iter()
-            .filter(|one| one.asked > acked && one.came > acked)
+            .filter(|one| one.asked.sent_after > acked && one.came > acked)
             .collect();
         if again.is_empty() || is_late {
             continue;
         }
-        let is_safe = |one: &&Delivery| story.safe_since.is_some_and(|safe| one.asked > safe);
+        let is_safe = |one: &&Delivery| {
+            let safe = story.safe_since;
+            safe.is_some_and(|safe| one.asked.sent_after > safe)
+        };
         let is_in_the_fault =
             promises.acked_may_return && book.is_healed_since.is_none_or(|healed| acked < healed);
         // While members come one after the other, a commit may cross more than one rebalance.

@@ -201,23 +201,30 @@ async fn consume(shared: Arc<Shared>, is_stream: bool) {
             continue;
         };
         let result = match is_stream {
-            true => consume_stream(&shared, channel).await,
+            true => consume_streams(&shared, channel).await,
             false => consume_unary(&shared, channel).await,
         };
-        // What a stream has on its way when it ends comes again, too.
-        if result.is_err() || is_stream {
-            shared.ledger.lost(GROUP);
-        }
         if result.is_err() {
+            shared.ledger.lost(GROUP);
             tokio::time::sleep(BACKOFF).await;
         }
     }
 }
 
+/// One after the other on a connection.
+async fn consume_streams(shared: &Shared, channel: Channel) -> Result<()> {
+    let client = GatewayClient::new(channel);
+    while shared.is_consuming() {
+        consume_stream(shared, client.clone()).await?;
+        // What it had on its way when it ended comes again.
+        shared.ledger.lost(GROUP);
+    }
+    Ok(())
+}
+
 /// A stream whose frames are acknowledged in turn on itself, where nothing is
 /// answered, and by requests of their own.
-async fn consume_stream(shared: &Shared, channel: Channel) -> Result<()> {
-    let mut client = GatewayClient::new(channel);
+async fn consume_stream(shared: &Shared, mut client: GatewayClient<Channel>) -> Result<()> {
     let (up, frames) = mpsc::channel(16);
     let start = ConsumeStart {
         group: GROUP.to_owned(),
@@ -234,13 +241,13 @@ async fn consume_stream(shared: &Shared, channel: Channel) -> Result<()> {
     let opened = client.consume(ReceiverStream::new(frames));
     let mut down = timeout(REQUEST_LIMIT, opened).await??.into_inner();
     let mut is_answered = true;
-    while shared.is_consuming() {
+    while shared.is_consuming() && !shared.ledger.is_of_the_fault(opened_at) {
         let Ok(got) = timeout(Duration::from_secs(1), down.message()).await else {
             continue;
         };
         let got = got?.context("the stream has ended")?;
         let asked = read.front().copied().unwrap_or(opened_at);
-        let asked = shared.ledger.sent_after(opened_at, asked);
+        let asked = shared.ledger.streamed(opened_at, asked);
         read.push_back(Instant::now());
         if read.len() > FRAMES_AHEAD {
             read.pop_front();

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects")]
 
-use super::super::{Aside, Durability, Ledger, Place, Value};
+use super::super::{Aside, Asked, Durability, Ledger, Place, Value};
 use super::{Findings, Promises};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -374,20 +374,42 @@ fn replies_may_be_lost_until_all_is_well_again() {
 fn streams_that_a_fault_has_stopped_bring_what_was_sent_before() {
     let opened = Instant::now();
     let ledger = Ledger::default();
-    assert_eq!(ledger.sent_after(opened, opened), opened);
+    let sent_after = |opened, asked| ledger.streamed(opened, asked).sent_after;
+    assert_eq!(sent_after(opened, opened), opened);
     ledger.may_lose();
     let fault = Instant::now();
     std::thread::sleep(Duration::from_millis(1));
     let asked = Instant::now();
-    assert!(ledger.sent_after(opened, asked) <= fault);
+    assert!(sent_after(opened, asked) <= fault);
+    assert_eq!(ledger.streamed(opened, asked).at, asked);
     // Opened before the fault is over.
-    assert!(ledger.sent_after(asked, asked) <= fault);
+    assert!(sent_after(asked, asked) <= fault);
+    assert!(!ledger.is_of_the_fault(opened), "it is not over");
     ledger.healed();
     ledger.may_lose();
-    assert!(ledger.sent_after(opened, asked) <= fault);
+    assert!(sent_after(opened, asked) <= fault);
+    assert!(ledger.is_of_the_fault(opened));
     std::thread::sleep(Duration::from_millis(1));
     let later = Instant::now();
-    assert_eq!(ledger.sent_after(later, later), later);
+    assert_eq!(sent_after(later, later), later);
+    assert!(!ledger.is_of_the_fault(later));
     // What is known to have been sent before the fault.
-    assert_eq!(ledger.sent_after(opened, opened), opened);
+    assert_eq!(sent_after(opened, opened), opened);
+}
+
+/// Sent before the acknowledgement, though it came later: no return, and no excuse for others.
+#[test]
+fn what_was_under_way_on_a_stream_is_no_return() {
+    let clock = Clock::new();
+    let (ledger, log) = good(&clock);
+    let first = log.first().unwrap().clone();
+    let asked = Asked {
+        at: clock.at(10_000),
+        sent_after: clock.at(2),
+    };
+    ledger.delivered_at("v1", first.clone(), 2, asked, clock.at(10_001));
+    let check = || ledger.check(&log, &Aside::default(), STRICT);
+    assert_eq!(check().broken, Vec::<String>::new());
+    ledger.delivered_at("v1", first, 3, clock.at(20_000), clock.at(20_001));
+    only(check(), "came again after");
 }
