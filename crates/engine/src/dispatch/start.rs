@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 /// How long each question may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Who has not heard for so long that a topic was made again has nothing to say of it:
-/// librdkafka asks for metadata every five minutes (`topic.metadata.refresh.interval.ms`).
+/// By then members have heard that a topic was made again: librdkafka asks for metadata every
+/// five minutes (`topic.metadata.refresh.interval.ms`).
 const YOUTH: Duration = Duration::from_secs(600);
 
 /// Stands for the oldest message, in committed offsets and in questions for
@@ -162,10 +162,10 @@ pub(super) fn find(
         let (Some(&oldest), Some(&end)) = (oldest_of.get(&key), ends_of.get(&key)) else {
             return Err(KafkaError::from_code(ErrorCode::UnknownPartition).number());
         };
-        // A log that has been there for longer is known to whoever stores something of it.
-        let is_new = first_of_youth
-            .get(&key)
-            .is_some_and(|first| *first == oldest || oldest == end);
+        // There is an answer for what was made again. A log whose first message is older is
+        // known to whoever stores something of it.
+        let youth = first_of_youth.get(&key);
+        let is_young = youth.is_some_and(|first| *first == oldest || oldest == end);
         let first = || match (initial, known.get(&topic)) {
             (InitialOffset::Oldest, _) => oldest,
             (InitialOffset::Time(_), _) => {
@@ -175,13 +175,13 @@ pub(super) fn find(
             }
             // A partition that was not there yet is wanted from its beginning.
             (InitialOffset::Newest, Some(_)) => {
-                let then = known_end(&topic, partition).filter(|_| !is_new);
+                let then = known_end(&topic, partition).filter(|_| youth.is_none());
                 then.map_or(oldest, |then| then.offset.min(end).max(oldest))
             }
             (InitialOffset::Newest, None) => end,
         };
         let stored = (committed.offset, committed.metadata.as_str());
-        let is_stale = is_new && is_beyond(stored, end);
+        let is_stale = is_young && is_beyond(stored, end);
         let (acked, offset) = match committed.offset {
             OLDEST => (Acked::below(oldest), oldest),
             offset if offset < 0 => {

@@ -121,10 +121,10 @@ fn play(world: &mut World, scenarios: &[&Scenario], length: Duration) -> Result<
     }
     tell("the fault is over");
     world.settle(&work).context("after the fault")?;
-    work.ledger.healed();
     if first.promises.replies_may_be_lost {
         work.ledger.may_lose();
     }
+    work.ledger.healed();
     work.flows().context("when all was well again")?;
     tell("all is well again");
     work.stop_producing(world)?;

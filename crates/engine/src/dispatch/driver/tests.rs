@@ -352,7 +352,21 @@ async fn a_position_in_a_deleted_topic_is_none_in_the_next() {
             driver.each_of(&partitions, |partition| {
                 first = partition.first_unacknowledged();
             });
-            commit_is_done(driver).await;
+            let deadline = tokio::time::Instant::now() + PATIENCE;
+            loop {
+                commit_is_done(driver).await;
+                let mut is_saved = true;
+                driver.each_of(&partitions, |partition| {
+                    is_saved = partition.unsaved().is_none();
+                });
+                if is_saved {
+                    break;
+                }
+                // Kafka has just started: there may be no coordinator yet.
+                assert!(tokio::time::Instant::now() < deadline, "no commit");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                driver.commit();
+            }
             first
         };
         let stored = || kafka.committed_with_metadata(&topic, &topic).unwrap()[&0].clone();
@@ -377,9 +391,8 @@ async fn a_position_in_a_deleted_topic_is_none_in_the_next() {
 
         // Nothing is stored: all of another topic came after the first request.
         of_another(&mut driver);
-        let begins = if is_young { 0 } else { 2 };
-        assert_eq!(begins_at(&mut driver).await, begins);
-        assert_eq!(stored(), (begins, String::new()));
+        assert_eq!(begins_at(&mut driver).await, 0);
+        assert_eq!(stored(), (0, String::new()));
         assert_eq!(end_in(&driver), remade);
 
         // A position beyond the end; all below 2, and 3, which this topic does not have
@@ -389,8 +402,8 @@ async fn a_position_in_a_deleted_topic_is_none_in_the_next() {
             stale.add_with_metadata(&topic, 0, offset, metadata);
             let store = || {
                 assert_eq!(driver.client.commit_to(Some(&stale), &driver.events), 0);
-                let answer = driver.events.poll(PATIENCE).unwrap();
-                assert_eq!(answer.kind(), EventKind::OffsetCommit);
+                // Whatever else there is to say.
+                while driver.events.poll(PATIENCE).unwrap().kind() != EventKind::OffsetCommit {}
                 assert_eq!(stored(), (offset, metadata.to_owned()));
             };
             store();
