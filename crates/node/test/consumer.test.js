@@ -433,14 +433,14 @@ test('stop takes no longer than a second, whatever the broker does', async (t) =
   // That asks for fifteen seconds.
   let isOver = false;
   const asking = other.start().finally(() => (isOver = true));
-  const asked = assert.rejects(asking, { message: 'already shutdown' });
-  const pending = consumer.start();
+  const others = assert.rejects(asking, { message: 'already shutdown' });
+  const refused = assert.rejects(consumer.start(), { message: 'already shutdown' });
   await sleep(50);
   await consumer.stop();
   assert.ok(!isOver);
-  await assert.rejects(pending, { message: 'already shutdown' });
+  await refused;
   await other.stop();
-  await asked;
+  await others;
 });
 
 test('what a callback throws is an uncaughtException, and nothing more', async (t) => {

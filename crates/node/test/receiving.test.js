@@ -138,9 +138,9 @@ test('what start rejects with', async () => {
   }
   const never = { fetch_partition_count: () => new Promise(() => {}) };
   const consumer = new Consumer(fakes(never).options);
-  const pending = consumer.start();
+  const refused = assert.rejects(consumer.start(), { message: 'already shutdown' });
   await consumer.stop();
-  await assert.rejects(pending, { message: 'already shutdown' });
+  await refused;
 });
 
 test('a stop while partitions are counted takes no locks', async () => {
