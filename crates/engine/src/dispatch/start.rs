@@ -53,7 +53,8 @@ pub(super) type Ends = HashMap<i32, End>;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct End {
     pub(super) offset: i64,
-    /// Which topic that was, or the partition was of when something of it was stored last.
+    /// The topic that it was of, or was of when it was taken on last, once something of it
+    /// is stored.
     pub(super) id: Option<TopicId>,
 }
 
@@ -150,10 +151,19 @@ pub(super) fn find(
     let ends_of = offsets(client, &partitions, END)?;
     let id_of = |topic: &str| named(&metadata, topic).and_then(|topic| topic.id);
     let known_end = |topic: &str, partition: i32| known.get(topic)?.get(&partition);
+    let is_remade = |topic: &str, partition: i32| {
+        let now = id_of(topic);
+        match known_end(topic, partition) {
+            Some(then) => is_another(then.id, now),
+            // It was added since: the topic is the one that the others were of, or is not.
+            None => known.get(topic).is_some_and(|ends| {
+                let mut ends = ends.values();
+                ends.any(|then| is_another(then.id, now))
+            }),
+        }
+    };
     let mut remade = partitions;
-    remade.retain(|(topic, partition)| {
-        known_end(topic, *partition).is_some_and(|then| is_another(then.id, id_of(topic)))
-    });
+    remade.retain(|(topic, partition)| is_remade(topic, *partition));
     let first_of_youth = offsets(client, &remade, milliseconds_ago(YOUTH))?;
     let mut starts = Vec::new();
     for committed in list.positions() {

@@ -303,6 +303,12 @@ impl Ledger {
         group.lost += 1;
     }
 
+    /// What was lost last may have gone on to be: the gateway has heard of it only now.
+    pub(crate) fn lost_until_now(&self, group: &str) {
+        let mut book = self.book();
+        book.groups.entry(group.to_owned()).or_default().lose();
+    }
+
     /// Gateways' replies may be lost now, and between this call and the next one:
     /// who has not heard of the end of a connection goes on to send.
     pub(crate) fn may_lose(&self) {

@@ -347,32 +347,40 @@ async fn a_position_in_a_deleted_topic_is_none_in_the_next() {
                 partitions: partitions.clone(),
             };
             driver.find_starts(Duration::ZERO);
-            job_is_done(driver).await;
-            let mut first = 0;
-            driver.each_of(&partitions, |partition| {
-                first = partition.first_unacknowledged();
-            });
+            // Kafka has just started: there may be no coordinator yet, for either.
             let deadline = tokio::time::Instant::now() + PATIENCE;
+            while matches!(driver.rebalance, Rebalance::Starting { .. }) {
+                assert!(tokio::time::Instant::now() < deadline, "no beginning");
+                job_is_done(driver).await;
+            }
+            let mut first = None;
+            driver.each_of(&partitions, |partition| {
+                first = Some(partition.first_unacknowledged());
+            });
             loop {
                 commit_is_done(driver).await;
-                let mut is_saved = true;
+                let mut is_saved = false;
                 driver.each_of(&partitions, |partition| {
                     is_saved = partition.unsaved().is_none();
                 });
                 if is_saved {
                     break;
                 }
-                // Kafka has just started: there may be no coordinator yet.
                 assert!(tokio::time::Instant::now() < deadline, "no commit");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 driver.commit();
             }
-            first
+            first.unwrap()
         };
         let stored = || kafka.committed_with_metadata(&topic, &topic).unwrap()[&0].clone();
 
         let asked = [(topic.clone(), i64::MAX)];
-        driver.ends = start::ends(&driver.client, &asked);
+        let deadline = Instant::now() + PATIENCE;
+        // A new partition may have no leader yet.
+        while driver.ends.get(&topic).is_none_or(HashMap::is_empty) {
+            assert!(Instant::now() < deadline, "no ends");
+            driver.ends = start::ends(&driver.client, &asked);
+        }
         let end_in = |driver: &Driver| driver.ends[&topic][&0];
         let this_one = end_in(&driver);
         assert_eq!(this_one.offset, 3);
@@ -381,13 +389,14 @@ async fn a_position_in_a_deleted_topic_is_none_in_the_next() {
             offset: 0,
             ..this_one
         };
-        let of_another = |driver: &mut Driver| {
+        let of_another_is = |driver: &mut Driver, partition| {
             let end = End {
                 offset: 2,
                 id: TopicId::new(1, 2),
             };
-            driver.ends.get_mut(&topic).unwrap().insert(0, end);
+            driver.ends.get_mut(&topic).unwrap().insert(partition, end);
         };
+        let of_another = |driver: &mut Driver| of_another_is(driver, 0);
 
         // Nothing is stored: all of another topic came after the first request.
         of_another(&mut driver);
@@ -400,13 +409,13 @@ async fn a_position_in_a_deleted_topic_is_none_in_the_next() {
         for (offset, metadata) in [(5, ""), (2, "BB"), (0, "EB")] {
             let mut stale = Partitions::new();
             stale.add_with_metadata(&topic, 0, offset, metadata);
-            let store = || {
+            let store = |driver: &Driver| {
                 assert_eq!(driver.client.commit_to(Some(&stale), &driver.events), 0);
                 // Whatever else there is to say.
                 while driver.events.poll(PATIENCE).unwrap().kind() != EventKind::OffsetCommit {}
                 assert_eq!(stored(), (offset, metadata.to_owned()));
             };
-            store();
+            store(&driver);
             let begins = begins_at(&mut driver).await;
             assert_eq!(begins, offset, "it may be of this one");
             of_another(&mut driver);
@@ -417,6 +426,14 @@ async fn a_position_in_a_deleted_topic_is_none_in_the_next() {
             assert_eq!(begins_at(&mut driver).await, 0);
             assert_eq!(stored(), (0, String::new()));
             assert_eq!(end_in(&driver), remade);
+
+            // The other topic had another partition only.
+            store(&driver);
+            driver.ends.get_mut(&topic).unwrap().clear();
+            of_another_is(&mut driver, 1);
+            assert_eq!(begins_at(&mut driver).await, 0);
+            assert_eq!(end_in(&driver), remade);
+            driver.ends.get_mut(&topic).unwrap().remove(&1);
         }
         driver.ends.get_mut(&topic).unwrap().clear();
         driver.each_of(&partitions, |partition| partition.tracker().unsave());

@@ -214,17 +214,23 @@ async fn consume(shared: Arc<Shared>, is_stream: bool) {
 /// One after the other on a connection.
 async fn consume_streams(shared: &Shared, channel: Channel) -> Result<()> {
     let client = GatewayClient::new(channel);
+    let mut is_next = false;
     while shared.is_consuming() {
-        consume_stream(shared, client.clone()).await?;
+        consume_stream(shared, client.clone(), is_next).await?;
         // What it had on its way when it ended comes again.
         shared.ledger.lost(GROUP);
+        is_next = true;
     }
     Ok(())
 }
 
 /// A stream whose frames are acknowledged in turn on itself, where nothing is
 /// answered, and by requests of their own.
-async fn consume_stream(shared: &Shared, mut client: GatewayClient<Channel>) -> Result<()> {
+async fn consume_stream(
+    shared: &Shared,
+    mut client: GatewayClient<Channel>,
+    is_next: bool,
+) -> Result<()> {
     let (up, frames) = mpsc::channel(16);
     let start = ConsumeStart {
         group: GROUP.to_owned(),
@@ -240,6 +246,10 @@ async fn consume_stream(shared: &Shared, mut client: GatewayClient<Channel>) -> 
     let mut read = VecDeque::from([opened_at]);
     let opened = client.consume(ReceiverStream::new(frames));
     let mut down = timeout(REQUEST_LIMIT, opened).await??.into_inner();
+    if is_next {
+        // Only what comes before this one on the connection said that the last one is over.
+        shared.ledger.lost_until_now(GROUP);
+    }
     let mut is_answered = true;
     while shared.is_consuming() && !shared.ledger.is_of_the_fault(opened_at) {
         let Ok(got) = timeout(Duration::from_secs(1), down.message()).await else {
