@@ -413,7 +413,10 @@ async fn stopping_refuses_requests_and_waits_for_acks() {
     let topic = new_topic("stop", 1);
     let group = topic_name("stop");
     fill(&topic, 1, 1);
-    let dispatcher = start(config());
+    let dispatcher = start(DispatchConfig {
+        long_polling: PATIENCE,
+        ..config()
+    });
     one(&dispatcher, &group, &topic, AckMode::Explicit).await;
     let waiting = tokio::spawn({
         let (dispatcher, group, topic) = (dispatcher.clone(), group.clone(), topic.clone());

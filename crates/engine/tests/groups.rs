@@ -146,7 +146,10 @@ async fn a_reader_that_is_silent_too_long_is_told_and_joins_again() {
     let topic = new_topic("silent", 1);
     let group = topic_name("silent");
     fill(&topic, 1, 3);
-    let own = [("max.poll.interval.ms", "6000")];
+    let own = [
+        ("session.timeout.ms", "6000"),
+        ("max.poll.interval.ms", "6000"),
+    ];
     let consumer = join(&cluster, &group, "sleeper", &topic, &own);
     assert_eq!(next(&consumer).await.offset, 0);
     // Before it is heard of for the last time.
@@ -211,7 +214,10 @@ async fn a_reader_that_waits_is_not_silent() {
     let cluster = open(&shared().bootstrap_servers());
     let topic = new_topic("waiting", 1);
     let group = topic_name("waiting");
-    let own = [("max.poll.interval.ms", "6000")];
+    let own = [
+        ("session.timeout.ms", "6000"),
+        ("max.poll.interval.ms", "6000"),
+    ];
     let consumer = join(&cluster, &group, "waiter", &topic, &own);
     holds(&consumer, 1).await;
     let before = shared().group_members(&group).unwrap();

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn producer_and_consumer_outlive_a_restart_of_the_broker() {
@@ -104,6 +104,7 @@ async fn each_brokers_failure_is_told_once_in_a_while() {
         ("reconnect.backoff.ms", "10"),
         ("reconnect.backoff.max.ms", "20"),
     ];
+    let started = Instant::now();
     let _consumer = join(&cluster, &group, "one", "nowhere", &own);
     let failures = |port: u16| {
         let address = format!("127.0.0.1:{port}/");
@@ -121,7 +122,9 @@ async fn each_brokers_failure_is_told_once_in_a_while() {
             (failures(port) > 0).then_some(())
         })
         .await;
-        assert_eq!(failures(port), 1, "{:#?}", log.lines());
+        // Every ten seconds.
+        let most = 1 + started.elapsed().as_secs() / 10;
+        assert!(failures(port) as u64 <= most, "{:#?}", log.lines());
     }
 }
 

@@ -85,9 +85,10 @@ async fn a_topic_that_the_broker_creates_loses_nothing() {
     let numbers = numbers(0..2_000);
     // The contract gives a broker 300 ms. A busy one takes longer at times, and then messages fail:
     // another topic shows it.
-    let mut names = (0..5).map(|_| topic_name("created"));
+    let started = Instant::now();
     let name = loop {
-        let name = names.next().expect("a topic that was created in time");
+        assert!(started.elapsed() < PATIENCE * 3, "none was created in time");
+        let name = topic_name("created");
         let mut callers = [caller(&cluster), caller(&cluster)];
         let topic = callers[0].topic(name.as_bytes()).unwrap();
         let mut accepted = 0;
@@ -138,10 +139,14 @@ async fn all_topics_can_be_listed() {
     let cluster = open(&shared().bootstrap_servers());
     let name = new_topic("listed", 1);
     let producer = cluster.producer(&Properties::new()).unwrap();
-    let names = tokio::time::timeout(PATIENCE, producer.topic_names())
-        .await
-        .unwrap()
-        .unwrap();
+    // Brokers are given two seconds.
+    let started = Instant::now();
+    let names = loop {
+        match producer.topic_names().await {
+            Ok(names) => break names,
+            Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
+        }
+    };
     assert!(names.contains(&name), "{names:?}");
     assert!(names.is_sorted(), "{names:?}");
 }

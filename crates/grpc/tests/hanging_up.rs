@@ -1,7 +1,7 @@
 //! Clients that go away lose nothing (B8), even with auto-ack.
 
 use crate::raw::{Raw, framed};
-use crate::support::{Client, Gateway, auto_ack, committed, fill, new_topic, next};
+use crate::support::{Client, Gateway, PATIENCE, auto_ack, committed, fill, new_topic, next};
 use barnabas_testkit::{shared, topic_name};
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ async fn with_the_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reply_that_was_not_let_in_is_cancelled() {
-    let gateway = Gateway::start();
+    let gateway = Gateway::with(|options| options.dispatch.long_polling = PATIENCE);
     let mut client = gateway.client().await;
     let (group, topic) = joined(&mut client, "reset").await;
     fill(&topic, &["second"]);
@@ -76,7 +76,7 @@ async fn a_reply_that_was_not_let_in_is_cancelled() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reply_that_was_not_let_in_ends_with_its_connection() {
-    let gateway = Gateway::start();
+    let gateway = Gateway::with(|options| options.dispatch.long_polling = PATIENCE);
     let mut client = gateway.client().await;
     let (group, topic) = joined(&mut client, "cut").await;
     fill(&topic, &["second"]);
@@ -95,7 +95,7 @@ async fn a_reply_that_was_not_let_in_ends_with_its_connection() {
 /// Most of the reply has been sent, the rest waits for its client to read.
 #[tokio::test(flavor = "multi_thread")]
 async fn half_of_a_reply_is_none() {
-    let gateway = Gateway::start();
+    let gateway = Gateway::with(|options| options.dispatch.long_polling = PATIENCE);
     let mut client = gateway.client().await;
     let (group, topic) = joined(&mut client, "half").await;
     fill(&topic, &[&"x".repeat(100_000)]);

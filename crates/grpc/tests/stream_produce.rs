@@ -245,7 +245,7 @@ async fn who_does_not_read_cannot_write() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_sends_the_results_first() {
     let gateway = Gateway::with(|options| {
-        options.producer.set("linger.ms", "1000");
+        options.producer.set("linger.ms", "5000");
     });
     let mut client = streams(&gateway).await;
     let topic = new_topic("ending", 1);

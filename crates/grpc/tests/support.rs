@@ -17,7 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 /// How long anything may take that has no bound of its own: a busy machine is slow.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) type Client = KafkaPixyClient<Channel>;
 
@@ -75,14 +75,14 @@ impl Gateway {
             .producer
             .set("partitioner", "fnv1a_random")
             .set("linger.ms", "1")
-            .set("message.timeout.ms", "5000")
+            .set("message.timeout.ms", "60000")
             .set("topic.metadata.propagation.max.ms", "1000");
         for (name, value) in options.producer.iter() {
             config.producer.set(name, value);
         }
         config
             .consumer
-            .set("session.timeout.ms", "6000")
+            .set("session.timeout.ms", "45000")
             .set("heartbeat.interval.ms", "200");
         let cluster = Cluster::open(config).unwrap();
         let dispatcher = Dispatcher::start(&cluster, options.dispatch, &Properties::new()).unwrap();

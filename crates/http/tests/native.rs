@@ -1,9 +1,10 @@
 //! The native API: taking records, acks, offsets, topics, groups, clusters
 //! (`docs/http-api.md`).
 
-use crate::support::{Changes, Gateway, gateway, is_committed, new_topic, start};
+use crate::support::{Changes, Gateway, PATIENCE, gateway, is_committed, new_topic, start};
 use barnabas_testkit::{shared, topic_name};
 use serde_json::{Value, json};
+use std::time::Instant;
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
@@ -253,12 +254,17 @@ async fn topics_groups_and_clusters_are_described() {
     let path = format!("/v1/clusters/main/topics/{topic}");
     assert_eq!(created.all("location"), [&path]);
     let partition = |id| json!({"partition": id, "leader": 0, "replicas": [0], "in_sync": [0]});
-    let described = gateway.ask("GET", &path).send().await.json();
     let partitions = json!([partition(0), partition(1)]);
-    assert_eq!(
-        described,
-        json!({"name": topic, "partitions": partitions, "config": {}})
-    );
+    let expected = json!({"name": topic, "partitions": partitions, "config": {}});
+    // The broker may hear of it a moment later than the controller.
+    let started = Instant::now();
+    loop {
+        let described = gateway.ask("GET", &path).send().await.json();
+        if described == expected {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "{described}");
+    }
     let all = gateway.ask("GET", "/v1/topics").send().await.json();
     let listed = json!({"name": topic, "partitions": partitions});
     assert!(all["topics"].as_array().unwrap().contains(&listed));

@@ -3,6 +3,7 @@
 use crate::support::{Changes, gateway, new_topic, start};
 use barnabas_engine::DispatchConfig;
 use barnabas_testkit::{shared, topic_name};
+use std::time::Duration;
 
 const JSON: &str = "application/json";
 
@@ -278,6 +279,7 @@ async fn what_is_busy_or_ending_says_when_to_come_back() {
             dispatch: DispatchConfig {
                 queued_requests: 1,
                 max_groups: 1,
+                long_polling: Duration::from_secs(10),
                 ..Changes::default().dispatch
             },
             has_other: true,
@@ -287,6 +289,8 @@ async fn what_is_busy_or_ending_says_when_to_come_back() {
     );
     let group = topic_name("busy");
     let path = format!("/v1/groups/{group}/topics/{topic}/records");
+    let first = narrow.ask("POST", &format!("{path}?wait=0")).send().await;
+    assert_eq!(first.status, 204);
     let ask = || narrow.ask("POST", &path).send();
     let (a, b, c) = tokio::join!(ask(), ask(), ask());
     let mut statuses = [a.status, b.status, c.status];

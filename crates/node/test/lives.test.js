@@ -83,20 +83,14 @@ test('a hundred consumers leave neither threads nor files nor memory', async (t)
     }
     (async () => {
       // Allocators and compilers keep what the first rounds have taken.
-      const before = await cycles(200);
-      const after = await cycles(100);
-      console.log(JSON.stringify({ before, after }));
+      const states = [await cycles(200)];
+      while (states.length < 4) states.push(await cycles(100));
+      console.log(JSON.stringify(states));
     })();
   `;
-  // Each of many threads would keep memory for itself.
-  const env = { ...process.env, MALLOC_ARENA_MAX: '1' };
-  const ended = await run(process.execPath, ['--expose-gc', '-e', text], { env });
+  const ended = await run(process.execPath, ['--expose-gc', '-e', text], { env: frugal });
   assert.equal(ended.code, 0, ended.stderr);
-  const { before, after } = JSON.parse(ended.stdout);
-  assert.equal(after.threads, before.threads);
-  assert.equal(after.files, before.files);
-  const grown = (after.memory - before.memory) / 1e6;
-  assert.ok(grown < 5, `${grown} MB`);
+  leavesNothing(JSON.parse(ended.stdout));
 });
 
 test('no timer is left of what a stop has ended', async () => {
@@ -104,7 +98,8 @@ test('no timer is left of what a stop has ended', async () => {
     const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
     // Promises have short ones of their own.
     const left = async () => {
-      for (let turns = 0; turns < 100 && timers() > 0; turns++) await new Promise(setImmediate);
+      const began = Date.now();
+      while (Date.now() - began < 300 && timers() > 0) await new Promise(setImmediate);
       return timers();
     };
     class Away {
@@ -167,6 +162,7 @@ test('a worker that is terminated takes its consumer with it', async (t) => {
   const { offset_directory } = JSON.parse(own);
   const first = new Map();
   const last = [-1, -1];
+  let gaps = 0;
   const stored = [0, 1].map((id) => {
     const file = path.join(offset_directory, `${topic}-${id}.offset`);
     return fs.existsSync(file) ? Number(fs.readFileSync(file, 'latin1')) : -1;
@@ -177,7 +173,7 @@ test('a worker that is terminated takes its consumer with it', async (t) => {
     offset_directory,
     logger: quiet,
     receive_callback({ messages, misses, repeats }) {
-      assert.deepEqual([misses, repeats], [0, 0]);
+      gaps += misses + repeats;
       for (const { partition, offset } of messages) {
         if (!first.has(partition)) {
           first.set(partition, offset);
@@ -191,6 +187,7 @@ test('a worker that is terminated takes its consumer with it', async (t) => {
     stored.every((offset, id) => offset === 4999 || last[id] === 4999),
   );
   first.forEach((offset, id) => assert.equal(offset, stored[id] + 1));
+  assert.equal(gaps, 0);
   await consumer.stop();
 });
 

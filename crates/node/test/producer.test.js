@@ -74,7 +74,8 @@ test('defaults reach librdkafka, and a user property wins over them', async () =
 
 test('what is sent is in Kafka, in order', async () => {
   const topic = await newTopic(2);
-  const producer = producerOf();
+  // All of it is still queued when that is asked.
+  const producer = producerOf({ queue_buffering_max_ms: 60_000 });
   assert.deepEqual(producer.send(topic, 1, ['a', '', 'grün', '😀', '\ud83d', '\ude00']), {
     enqueued: 6,
     send_queue_length: 6,

@@ -301,7 +301,7 @@ test('a batch that fails is tried again, before later ones of its partitions', a
   let failures = 2;
   const { handle, commits } = await started({
     on_receive_error: 'retry',
-    retry_delay_ms: 20,
+    retry_delay_ms: 1000,
     async receive_callback({ messages }) {
       order.push(messages.map(({ partition, offset }) => `${partition}:${offset}`).join(' '));
       if (messages[0].partition === 0 && failures-- > 0) {

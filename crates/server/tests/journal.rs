@@ -270,7 +270,7 @@ fn without_brokers_it_accepts_until_it_is_full_and_says_so_to_everybody() {
     expected.push(large);
     // Everything before it is in Kafka, in order.
     let left: u64 = redis::cmd("DUMP")
-        .arg(20_000)
+        .arg(120_000)
         .query(&mut connection)
         .unwrap();
     assert_eq!(left, 0);

@@ -1,6 +1,6 @@
 //! Ending: the first signal drains, the second ends at once.
 
-use crate::support::{binary, file, text};
+use crate::support::{PATIENCE, binary, file, text};
 use barnabas_testkit::{Gateway, Signal};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -30,7 +30,7 @@ fn rafka_mode_logs_as_rafka_does() {
     assert_eq!(listening.component.as_deref(), Some("server"));
     // librdkafka's own lines belong to the client that they are about.
     let log = gateway
-        .wait_for_stderr("Connection refused", Duration::from_secs(10))
+        .wait_for_stderr("Connection refused", PATIENCE)
         .unwrap();
     let line = log.lines().find(|line| line.contains("refused")).unwrap();
     assert!(line.starts_with("[producer] "), "{line}");
@@ -53,13 +53,11 @@ fn a_second_signal_ends_at_once_with_one() {
     let mut reply = [0; 4];
     client.read_exact(&mut reply).unwrap();
     gateway.signal(Signal::Terminate).unwrap();
-    gateway
-        .wait_for_stderr("draining", Duration::from_secs(10))
-        .unwrap();
+    gateway.wait_for_stderr("draining", PATIENCE).unwrap();
     // The thread that waits for the second signal starts right after.
     std::thread::sleep(Duration::from_millis(100));
     gateway.signal(Signal::Interrupt).unwrap();
-    let status = gateway.wait(Duration::from_secs(10)).unwrap();
+    let status = gateway.wait(PATIENCE).unwrap();
     assert_eq!(status.code(), Some(1), "{}", gateway.stderr());
 }
 

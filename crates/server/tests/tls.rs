@@ -113,7 +113,7 @@ fn is_closed(gateway: &Gateway, folder: &Path) {
                 "-proto",
                 "kafkapixy.proto",
             ])
-            .args(["-connect-timeout", "5", "-cacert", &ca])
+            .args(["-connect-timeout", "30", "-cacert", &ca])
             .args(arguments)
             .args([&format!("localhost:{grpc}"), "KafkaPixy/ListTopics"])
             .current_dir(repository())

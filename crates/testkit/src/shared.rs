@@ -35,6 +35,8 @@ fn started(
     let result = slot.get_or_init(|| {
         Cluster::builder()
             .auto_create_topics(auto_create)
+            // Nobody stops it. A machine that stands still must not, either.
+            .property("broker.session.timeout.ms", "60000")
             .start()
             .and_then(|cluster| {
                 if auto_create {

@@ -68,6 +68,7 @@ pub struct Stalls(Arc<Mutex<Lateness>>);
 #[derive(Debug)]
 struct Lateness {
     total: Duration,
+    longest: Duration,
     asleep_since: Instant,
 }
 
@@ -84,6 +85,7 @@ impl Stalls {
     pub fn watch() -> Self {
         let lateness = Arc::new(Mutex::new(Lateness {
             total: Duration::ZERO,
+            longest: Duration::ZERO,
             asleep_since: Instant::now(),
         }));
         let watched = Arc::downgrade(&lateness);
@@ -97,6 +99,12 @@ impl Stalls {
         // It may not have been woken yet either.
         lateness.total + lateness.of_this_step()
     }
+
+    /// The longest one since the beginning.
+    pub fn longest(&self) -> Duration {
+        let lateness = self.0.lock();
+        lateness.longest.max(lateness.of_this_step())
+    }
 }
 
 fn sleep(watched: &Weak<Mutex<Lateness>>) {
@@ -108,6 +116,7 @@ fn sleep(watched: &Weak<Mutex<Lateness>>) {
         let mut lateness = lateness.lock();
         let late = lateness.of_this_step();
         lateness.total += late;
+        lateness.longest = lateness.longest.max(late);
         lateness.asleep_since = Instant::now();
     }
 }

@@ -85,7 +85,7 @@ fn it_is_measured() {
     let gateway = shell(
         // One `exec` instead of a redirection per line, which would be one more descriptor at times.
         "exec >&2; echo Listening on 127.0.0.1:1;
-         i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo done; sleep 600",
+         i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo done; sleep 600; :",
     )
     .unwrap();
     gateway

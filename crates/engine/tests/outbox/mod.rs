@@ -60,6 +60,7 @@ fn with_strategy(strategy: Strategy) -> OutboxSettings {
     OutboxSettings {
         strategy: strategy.into(),
         batch_ttl: Duration::from_millis(20).into(),
+        sync_timeout: PATIENCE,
         ..OutboxSettings::default()
     }
 }

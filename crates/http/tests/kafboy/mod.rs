@@ -47,6 +47,7 @@ impl Default for Changes {
             brokers: shared().bootstrap_servers(),
             settings: OutboxSettings {
                 batch_ttl: Duration::from_millis(50).into(),
+                sync_timeout: Duration::from_secs(60),
                 ..OutboxSettings::default()
             },
             hook: None,

@@ -75,7 +75,7 @@ fn start_all(
     waiting
         .set("linger.ms", "10")
         .set("message.max.bytes", "1048576")
-        .set("message.timeout.ms", "2000")
+        .set("message.timeout.ms", "60000")
         .set("statistics.interval.ms", "100");
     for (name, value) in own {
         waiting.set(*name, *value);

@@ -14,7 +14,8 @@ async fn who_waits_waits_once_and_who_does_not_loses_nothing() {
     let kafka = tokio::task::spawn_blocking(|| Cluster::builder().start().unwrap());
     let kafka = kafka.await.unwrap();
     kafka.create_topic("t", 1).unwrap();
-    let gateway = start(&kafka.bootstrap_servers(), KprfOptions::default(), &[]);
+    let own = [("message.timeout.ms", "2000")];
+    let gateway = start(&kafka.bootstrap_servers(), KprfOptions::default(), &own);
     assert_eq!(
         gateway.push(request("t", &["before"], true)).await.body,
         WELL

@@ -84,7 +84,7 @@ async fn records_keep_their_order_over_requests_of_a_connection() {
 async fn a_client_that_hangs_up_takes_nothing_back() {
     // Long enough for the client to be gone before anything is sent.
     let brokers = barnabas_testkit::shared().bootstrap_servers();
-    let gateway = super::start(&brokers, KprfOptions::default(), &[("linger.ms", "1000")]);
+    let gateway = super::start(&brokers, KprfOptions::default(), &[("linger.ms", "10000")]);
     let topic = new_topic("kprf-hang-up", 4);
     let values: Vec<String> = (0..200).map(|number| number.to_string()).collect();
     let texts: Vec<&str> = values.iter().map(String::as_str).collect();

@@ -118,7 +118,7 @@ async fn every_field_of_the_statistics_is_there() {
             gateway.value(&partition(0)).await,
             gateway.value(&partition(1)).await,
         ];
-        if sent.iter().flatten().sum::<f64>() == 7.0 {
+        if sent.iter().flatten().sum::<f64>() >= 7.0 {
             break;
         }
         assert!(started.elapsed() < PATIENCE, "{sent:?}");

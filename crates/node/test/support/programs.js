@@ -2,6 +2,7 @@
 
 // Programs that run in a process of their own.
 
+const assert = require('node:assert/strict');
 const { spawn } = require('node:child_process');
 const path = require('node:path');
 
@@ -34,4 +35,19 @@ function run(command, args, options = {}) {
   });
 }
 
-module.exports = { HEAD, PACKAGE, program, run };
+/** An environment in which threads keep no memory, each for itself. */
+const frugal = { ...process.env, MALLOC_ARENA_MAX: '1' };
+
+/**
+ * The states `{threads, files, memory}` of a process between equal spells of work have
+ * the same threads and files, and no leak: that would be in every spell.
+ */
+function leavesNothing([before, ...after]) {
+  for (const { threads, files } of after) {
+    assert.deepEqual([threads, files], [before.threads, before.files]);
+  }
+  const grown = after.map(({ memory }, index) => memory - [before, ...after][index].memory);
+  assert.ok(Math.min(...grown) < 5e6, `it has grown each time: ${grown}`);
+}
+
+module.exports = { HEAD, PACKAGE, frugal, leavesNothing, program, run };

@@ -168,7 +168,7 @@ fn a_client_that_is_silent_too_long_is_told_and_joins_again() {
     let group = topic_name("silent");
     fill(&topic, 1, 3);
     let mut client = gateway.named(&format!("{group}:one"));
-    let own = format!("{topic}:{{\"max.poll.interval.ms\":6000}}");
+    let own = format!("{topic}:{{\"session.timeout.ms\":6000,\"max.poll.interval.ms\":6000}}");
     let first = client.next(&own);
     client.ack(&first);
     eventually("the end of the group", || {
@@ -212,7 +212,7 @@ fn pairs_are_acked_by_the_next_blpop() {
         assert_eq!(client.call(&["blpop", &own, "1"]), pair("2"));
         // The last one is not acked by QUIT.
         client.quit();
-        assert_eq!(committed(), Some(2));
+        eventually("the commit", || (committed() == Some(2)).then_some(()));
     }
     // The whole gateway can be set so.
     let config = Config {
@@ -313,7 +313,10 @@ fn full_replies_have_key_timestamp_and_headers() {
     );
     assert_eq!(client.call(&last), Reply::Integer(1));
     client.quit();
-    assert_eq!(shared().committed(&group, &topic).unwrap()[&0], 2);
+    eventually("the commit", || {
+        let committed = shared().committed(&group, &topic).unwrap();
+        (committed.get(&0) == Some(&2)).then_some(())
+    });
 }
 
 #[test]

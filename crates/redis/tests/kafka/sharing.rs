@@ -115,7 +115,7 @@ impl Seen {
         let started = Instant::now();
         let mut count = 0;
         while count < enough && !self.is_done.load(Ordering::Acquire) {
-            assert!(started.elapsed() < 2 * PATIENCE, "{} seen", self.count());
+            assert!(started.elapsed() < 6 * PATIENCE, "{} seen", self.count());
             let Some(message) = client.pop(topic, "0.2") else {
                 continue;
             };
@@ -179,7 +179,7 @@ fn connections_that_come_and_go_lose_nothing() {
 fn eventually_done(seen: &Seen, total: usize) {
     let started = Instant::now();
     while seen.count() < total {
-        if started.elapsed() > 2 * PATIENCE {
+        if started.elapsed() > 6 * PATIENCE {
             seen.is_done.store(true, Ordering::Release);
             panic!("{} of {total} seen", seen.count());
         }

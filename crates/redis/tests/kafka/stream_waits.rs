@@ -244,10 +244,7 @@ fn drain_with_acknowledgements() -> Duration {
         ">",
     ];
     waiting.send(&read);
-    eventually("it waits", || {
-        (client.call(&["XGROUP", "CREATECONSUMER", &key, &group, "w"]) == Reply::Integer(0))
-            .then_some(())
-    });
+    client.until_blocked(1);
     let stopped = error("CONS Server shutdown");
     let drained = std::thread::scope(|scope| {
         let drained = scope.spawn(|| {

@@ -156,7 +156,7 @@ pub(crate) fn rafkas_test_configuration(brokers: &str) -> ClusterConfig {
         .consumer
         .set("auto.offset.reset", "earliest")
         .set("auto.commit.interval.ms", "1000")
-        .set("session.timeout.ms", "6000")
+        .set("session.timeout.ms", "45000")
         .set("heartbeat.interval.ms", "200");
     config
 }

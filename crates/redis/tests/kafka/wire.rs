@@ -122,8 +122,11 @@ fn consume(gateway: &Gateway, kafka: &Cluster) -> crate::support::Client {
     );
     consumer.exchange("*1\r\n$4\r\nquit\r\n", "$2\r\nOK\r\n");
     consumer.expect_end();
-    let committed = kafka.committed("billing", "orders").unwrap();
-    assert_eq!((committed[&2], committed[&0]), (42, 8));
+    eventually("the commit", || {
+        let committed = kafka.committed("billing", "orders").unwrap();
+        let both = (committed.get(&2), committed.get(&0));
+        (both == (Some(&42), Some(&8))).then_some(())
+    });
 
     // A configuration of one's own, under the name that is free again.
     rival.exchange(set_name, "$2\r\nOK\r\n");

@@ -169,8 +169,11 @@ impl Stage<'_> {
         let started = Instant::now();
         let mut resident = 0;
         // A broker that is told too much takes nothing for a second and more.
-        let goes_on = || !tally.all_produce() && started.elapsed() < served::PATIENCE;
-        while started.elapsed() < self.options.length || goes_on() {
+        let is_pausing = || -> Result<bool> {
+            let is_late = started.elapsed() > served::PATIENCE;
+            Ok(!is_late && (!tally.all_produce() || self.stored()?.0 == stored))
+        };
+        while started.elapsed() < self.options.length || is_pausing()? {
             resident = resident.max(gateway.resident_bytes()?);
             std::thread::sleep(Duration::from_millis(100));
         }

@@ -39,6 +39,9 @@ const WARM: usize = 10;
 /// any pause before something is sent again.
 const QUIET: Duration = Duration::from_secs(6);
 
+/// How often a log that lacks something is read again.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// All clients of one scenario.
 pub(crate) struct Workload {
     pub(crate) topic: String,
@@ -240,24 +243,41 @@ impl Workload {
         let mut ends = BTreeMap::new();
         let mut quiet_since = Instant::now();
         let mut log = Vec::new();
+        let mut missing = Vec::new();
+        let mut read = started;
         loop {
-            // Leaders may change once more; who does not answer is asked again.
-            if let Ok(now) = world.kafka.end_offsets(&self.topic)
-                && now != ends
-                && let Ok(all) = world.log(&self.topic)
-            {
-                (ends, log, quiet_since) = (now, all, Instant::now());
-            }
+            // Leaders may change once more; who does not answer is asked again, and so is
+            // a leader that may not know yet how far its followers are.
+            let found = world.kafka.end_offsets(&self.topic).map_err(Into::into);
+            let is_doubtful = !missing.is_empty() && read.elapsed() > AGAIN;
+            let found = found.and_then(|now| match now != ends || is_doubtful {
+                true => Ok(Some((now, world.log(&self.topic)?))),
+                false => Ok(None),
+            });
+            let failure = match found {
+                Ok(Some((now, all))) => {
+                    read = Instant::now();
+                    if now != ends || all != log {
+                        (ends, log, quiet_since) = (now, all, read);
+                    }
+                    None
+                }
+                Ok(None) => None,
+                Err(error) => Some(error),
+            };
             let aside = world.set_aside()?;
-            let mut missing = self.ledger.missing(&log);
+            missing = self.ledger.missing(&log);
             missing.retain(|value| !self.ledger.is_aside(value, &aside, promises));
             let open = self.ledger.groups();
             let open = open.iter().map(|group| self.ledger.open(group, &log).len());
             let open: usize = open.sum();
             let is_done = missing.is_empty() && open == 0;
             // What is wrong still is found by the check.
-            if (is_done && quiet_since.elapsed() > QUIET) || started.elapsed() > PATIENCE {
+            if is_done && quiet_since.elapsed() > QUIET {
                 return Ok(log);
+            }
+            if started.elapsed() > PATIENCE {
+                return failure.map_or(Ok(log), Err);
             }
             std::thread::sleep(Duration::from_millis(250));
         }

@@ -432,10 +432,13 @@ impl Committed {
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
     let started = Instant::now();
     loop {
-        if holds()? {
+        // A machine that stands still may leave a question without an answer.
+        let found = holds();
+        if let Ok(true) = found {
             return Ok(());
         }
         if started.elapsed() > PATIENCE {
+            found?;
             bail!("waited {PATIENCE:?} in vain for {what}");
         }
         std::thread::sleep(Duration::from_millis(100));

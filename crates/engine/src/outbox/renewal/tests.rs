@@ -317,7 +317,8 @@ async fn who_waits_is_not_passed_by_who_comes_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_back_to_a_topic_that_was_given_up_does_not_stay() {
     for is_over in [false, true] {
-        let (mock, outbox) = start(1, &[("linger.ms", "0")]);
+        // One is on its way, the others wait for it.
+        let (mock, outbox) = start(1, &[("linger.ms", "0"), ("batch.num.messages", "1")]);
         let topic = outbox.topic("t").unwrap();
         topic.prepare().await.unwrap();
         let core = outbox.shared.core("t").unwrap();

@@ -16,7 +16,7 @@ from barnabas.v1 import gateway_pb2 as v1
 from barnabas.v1 import gateway_pb2_grpc as v1_grpc
 
 channel = grpc.insecure_channel(address)
-grpc.channel_ready_future(channel).result(timeout=20)
+grpc.channel_ready_future(channel).result(timeout=60)
 pixy = pb_grpc.KafkaPixyStub(channel)
 
 
@@ -30,7 +30,7 @@ def attempt(call, request, **options):
 
 def consume(**acks):
     """The next message, however long joining takes."""
-    for _ in range(20):
+    for _ in range(60):
         try:
             message = pixy.ConsumeNAck(pb.ConsNAckRq(topic=topic, group=group, **acks))
         except grpc.RpcError as error:

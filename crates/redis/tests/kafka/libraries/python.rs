@@ -84,12 +84,11 @@ fn a_queue_program_runs_unchanged_on_redis_and_on_barnabas() {
     let (_redis, port) = redis_server();
     let on_redis = work(port);
     assert_eq!(on_barnabas, on_redis);
-    let expected: String = (0..40)
-        .map(|number| {
-            let worker = if number < 20 { "first" } else { "second" };
-            format!("{worker} {key} job {number}\n")
-        })
-        .collect();
+    let mut expected = String::new();
+    for (worker, numbers) in [("first", 0..20), ("second", 20..40)] {
+        expected.extend(numbers.map(|number| format!("{worker} {key} job {number}\n")));
+        expected += &format!("{worker} None\n");
+    }
     assert_eq!(on_redis, expected);
     conversation.check_committed(40);
 }

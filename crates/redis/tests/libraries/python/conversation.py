@@ -17,6 +17,7 @@ def connect():
         client_name=name,
         protocol=int(protocol),
         decode_responses=True,
+        socket_timeout=60,
         # A name belongs to one connection.
         single_connection_client=True,
     )

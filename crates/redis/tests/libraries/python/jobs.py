@@ -15,18 +15,22 @@ host, port, password, name, key = sys.argv[1:]
 
 def connect(**options):
     return redis.Redis(
-        host=host, port=int(port), password=password, decode_responses=True, **options
+        host=host,
+        port=int(port),
+        password=password,
+        decode_responses=True,
+        socket_timeout=60,
+        **options,
     )
 
 
 def work(who):
-    """Takes jobs until the queue is empty, and says which."""
+    """Takes the jobs that there are, says which, and looks once more."""
     worker = connect(client_name=name, single_connection_client=True)
     # Its first job may be long in coming: a worker joins a group on Barnabas.
-    job = worker.blpop([key], timeout=30)
-    while job:
-        print(who, *job)
-        job = worker.blpop([key], timeout=1)
+    for _ in range(20):
+        print(who, *worker.blpop([key], timeout=30))
+    print(who, worker.blpop([key], timeout=1))
     worker.close()
 
 

@@ -23,6 +23,7 @@ def connect():
         password=password,
         protocol=int(protocol),
         decode_responses=True,
+        socket_timeout=60,
     )
 
 

@@ -8,7 +8,7 @@ raise "no RESP#{PROTOCOL}" unless PROTOCOL == "2"
 KEY = "topics:#{TOPIC}"
 
 def connect
-  client = Redis.new(host: HOST, port: Integer(PORT), password: PASSWORD, db: 2, id: NAME)
+  client = Redis.new(host: HOST, port: Integer(PORT), password: PASSWORD, db: 2, id: NAME, timeout: 60)
   about = client.call([:client, "info"]).split.to_h { |field| field.split("=", 2) }
   puts "connected #{about.values_at("name", "db", "resp").join(" ")}"
   client

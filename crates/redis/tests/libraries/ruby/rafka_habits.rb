@@ -40,14 +40,14 @@ class Producer
   attr_reader :redis
 
   def initialize
-    @redis = Redis.new(host: HOST, port: Integer(PORT), password: PASSWORD)
+    @redis = Redis.new(host: HOST, port: Integer(PORT), password: PASSWORD, timeout: 60)
   end
 
   def produce(topic, value, key: nil)
     translated { @redis.rpushx(["topics", topic, key].compact.join(":"), value) }
   end
 
-  def flush(milliseconds = 5000)
+  def flush(milliseconds = 30_000)
     Integer(translated { @redis.dump(milliseconds.to_s) })
   end
 end
@@ -57,7 +57,7 @@ class Consumer
 
   def initialize(topic, name: SecureRandom.hex)
     @topic = topic
-    @redis = Redis.new(host: HOST, port: Integer(PORT), password: PASSWORD, id: "#{GROUP}:#{name}")
+    @redis = Redis.new(host: HOST, port: Integer(PORT), password: PASSWORD, id: "#{GROUP}:#{name}", timeout: 60)
   end
 
   def consume(seconds = 5)

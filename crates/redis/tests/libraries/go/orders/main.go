@@ -36,6 +36,8 @@ func connect() *redis.Client {
 		Addr:     net.JoinHostPort(os.Args[1], os.Args[2]),
 		Password: os.Args[3],
 		Protocol: must(strconv.Atoi(os.Args[6])),
+		// What is sent again is there twice.
+		ReadTimeout: time.Minute,
 	})
 }
 

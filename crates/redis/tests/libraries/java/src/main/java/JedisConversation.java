@@ -19,6 +19,8 @@ public class JedisConversation {
             .password(args[2])
             .database(2)
             .clientName(args[3])
+            // DUMP may take its time.
+            .timeoutMillis(60_000)
             .protocol("3".equals(args[5]) ? RedisProtocol.RESP3 : RedisProtocol.RESP2)
             .build();
     var client = new Jedis(new HostAndPort(args[0], Integer.parseInt(args[1])), config);
