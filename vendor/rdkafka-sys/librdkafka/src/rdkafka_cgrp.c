@@ -4428,6 +4428,9 @@ static void rd_kafka_cgrp_incr_unassign_done(rd_kafka_cgrp_t *rkcg) {
                              "Group \"%s\" is terminating, initiating full "
                              "unassign",
                              rkcg->rkcg_group_id->str);
+                /* This may have been the unassign of an unsubscribe, behind
+                 * which the group was to be left. */
+                rd_kafka_cgrp_leave_maybe(rkcg);
                 rd_kafka_cgrp_unassign(rkcg);
                 return;
         }
