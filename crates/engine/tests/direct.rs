@@ -88,6 +88,15 @@ fn start(address: &str, client: &[(&str, &str)], topics: &[(&str, &str)]) -> Set
     }
 }
 
+/// Waits until nothing is on its way.
+fn all_told(producer: &DirectProducer) {
+    let started = Instant::now();
+    while producer.outstanding() > 0 {
+        assert!(started.elapsed() < PATIENCE, "{}", producer.outstanding());
+        std::thread::yield_now();
+    }
+}
+
 fn plain(value: &[u8]) -> DirectRecord<'_> {
     DirectRecord {
         value: Some(value),
@@ -386,9 +395,7 @@ fn who_sees_that_nothing_is_outstanding_has_been_told_everything() {
         assert!(outstanding >= messages, "{outstanding} of {messages}");
         told += messages;
     }
-    while producer.outstanding() > 0 {
-        std::thread::yield_now();
-    }
+    all_told(&producer);
 
     // The same for what never finds room: it waits until it is refused.
     let (sender, seen) = channel();
@@ -404,7 +411,5 @@ fn who_sees_that_nothing_is_outstanding_has_been_told_everything() {
     let (outcomes, outstanding) = seen.recv_timeout(PATIENCE).unwrap();
     assert!(outcomes[0].error.unwrap().is(ErrorCode::QueueFull));
     assert_eq!(outstanding, 1);
-    while producer.outstanding() > 0 {
-        std::thread::yield_now();
-    }
+    all_told(&producer);
 }

@@ -29,7 +29,9 @@ async fn an_embedded_cluster_takes_messages_and_gives_them_back() {
     settle(&caller).await;
     assert_eq!(caller.report().failed, 0);
 
-    let consumer = join(&cluster, "group", "one", "first-use", &[]);
+    // It waits for a session for who may still come.
+    let own = [("session.timeout.ms", "6000")];
+    let consumer = join(&cluster, "group", "one", "first-use", &own);
     let seen = read(&consumer, 20).await;
     let mut values: Vec<usize> = seen
         .iter()
@@ -50,7 +52,7 @@ async fn an_embedded_cluster_takes_messages_and_gives_them_back() {
         crate::support::values(&numbers(20..21)),
     );
     settle(&caller).await;
-    let consumer = join(&cluster, "group", "two", "first-use", &[]);
+    let consumer = join(&cluster, "group", "two", "first-use", &own);
     assert_eq!(read(&consumer, 1).await[0].value, "20");
 }
 

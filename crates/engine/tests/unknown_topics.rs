@@ -85,10 +85,9 @@ async fn a_topic_that_the_broker_creates_loses_nothing() {
     let numbers = numbers(0..2_000);
     // The contract gives a broker 300 ms. A busy one takes longer at times, and then messages fail:
     // another topic shows it.
-    let started = Instant::now();
+    let mut names = (0..15).map(|_| topic_name("created"));
     let name = loop {
-        assert!(started.elapsed() < PATIENCE * 3, "none was created in time");
-        let name = topic_name("created");
+        let name = names.next().expect("a topic that was created in time");
         let mut callers = [caller(&cluster), caller(&cluster)];
         let topic = callers[0].topic(name.as_bytes()).unwrap();
         let mut accepted = 0;
@@ -142,7 +141,8 @@ async fn all_topics_can_be_listed() {
     // Brokers are given two seconds.
     let started = Instant::now();
     let names = loop {
-        match producer.topic_names().await {
+        let asked = tokio::time::timeout(PATIENCE, producer.topic_names());
+        match asked.await.unwrap() {
             Ok(names) => break names,
             Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
         }

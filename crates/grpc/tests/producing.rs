@@ -250,7 +250,10 @@ async fn a_full_queue_refuses_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_is_away_times_out() {
-    let gateway = Gateway::with(|options| options.brokers = "127.0.0.1:9".to_owned());
+    let gateway = Gateway::with(|options| {
+        options.brokers = "127.0.0.1:9".to_owned();
+        options.producer.set("message.timeout.ms", "5000");
+    });
     let mut client = gateway.client().await;
     assert_refused(
         client.produce(message("any", "x")).await,

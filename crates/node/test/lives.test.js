@@ -12,7 +12,7 @@ const { Worker } = require('node:worker_threads');
 const { Consumer, Producer } = require('..');
 const { broker, newTopic } = require('./support/kafka');
 const { eventually, quiet } = require('./support/eventually');
-const { HEAD, program, run } = require('./support/programs');
+const { HEAD, frugal, leavesNothing, program, run } = require('./support/programs');
 
 function folder(t) {
   const made = fs.mkdtempSync(path.join(os.tmpdir(), 'offsets-'));

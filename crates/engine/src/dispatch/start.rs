@@ -155,7 +155,7 @@ pub(super) fn find(
         let now = id_of(topic);
         match known_end(topic, partition) {
             Some(then) => is_another(then.id, now),
-            // It was added since: the topic is the one that the others were of, or is not.
+            // It was not there when the others were asked for: their ids are compared.
             None => known.get(topic).is_some_and(|ends| {
                 let mut ends = ends.values();
                 ends.any(|then| is_another(then.id, now))

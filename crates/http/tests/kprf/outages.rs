@@ -6,7 +6,7 @@ use barnabas_http::KprfOptions;
 use barnabas_testkit::Cluster;
 use std::time::{Duration, Instant};
 
-/// `message.timeout.ms` of the tests.
+/// `message.timeout.ms` of who waits.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]

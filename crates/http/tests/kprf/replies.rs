@@ -208,13 +208,7 @@ async fn records_that_cannot_be_sent_are_refused_whether_anybody_waits_or_not() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_does_not_exist_is_told_of_soon_and_remembered() {
-    // The busiest machine has found out before that is over.
-    let brokers = shared().bootstrap_servers();
-    let gateway = start(
-        &brokers,
-        KprfOptions::default(),
-        &[("message.timeout.ms", "20000")],
-    );
+    let gateway = start(&shared().bootstrap_servers(), KprfOptions::default(), &[]);
     let topic = topic_name("kprf-missing");
     let expected = json!({"status": "err", "errors": [{"error": true, "message":
         "Message production error: UnknownTopicOrPartition (Broker: Unknown topic or partition)"}]});

@@ -54,7 +54,7 @@ fn a_client_that_vanishes_while_it_waits_frees_its_name_and_its_partitions() {
     // Regularly, and with unread replies, which makes it a reset.
     for ends_with_reset in [false, true] {
         let mut is_free = Quickest::of(5, Duration::from_millis(100) + SLACK);
-        // Nobody waits for the end of its session, which takes six seconds.
+        // Nobody waits for the end of its session, which takes 45.
         let mut has_left = Quickest::of(5, Duration::from_secs(5));
         while is_free.is_missing() || has_left.is_missing() {
             let mut victim = gateway.named(&name);

@@ -30,8 +30,8 @@ use world::World;
 /// Scenarios share clients where they can: quicker, and one failure hides the next.
 pub(crate) const TOGETHER: &str = "--together";
 /// What fails is played once more, in another world, and only that counts, unless something
-/// is lost, there twice or has panicked: where the machine may stand still for longer than
-/// clients wait.
+/// is lost or there twice, and the machine did not stand still, or has panicked: where the
+/// machine may do so for longer than clients wait.
 pub(crate) const AGAIN: &str = "--again";
 
 /// For which a machine may stand still and brokers believe in each other: a third less than

@@ -244,27 +244,26 @@ impl Workload {
         let mut quiet_since = Instant::now();
         let mut log = Vec::new();
         let mut missing = Vec::new();
-        let mut read = started;
+        let (mut read, mut answered) = (started, started);
         loop {
             // Leaders may change once more; who does not answer is asked again, and so is
             // a leader that may not know yet how far its followers are.
-            let found = world.kafka.end_offsets(&self.topic).map_err(Into::into);
+            let found = world.kafka.end_offsets(&self.topic);
+            let found = found.map_err(anyhow::Error::from);
             let is_doubtful = !missing.is_empty() && read.elapsed() > AGAIN;
             let found = found.and_then(|now| match now != ends || is_doubtful {
                 true => Ok(Some((now, world.log(&self.topic)?))),
                 false => Ok(None),
             });
-            let failure = match found {
-                Ok(Some((now, all))) => {
-                    read = Instant::now();
+            let failure = found.map(|found| {
+                answered = Instant::now();
+                if let Some((now, all)) = found {
+                    read = answered;
                     if now != ends || all != log {
                         (ends, log, quiet_since) = (now, all, read);
                     }
-                    None
                 }
-                Ok(None) => None,
-                Err(error) => Some(error),
-            };
+            });
             let aside = world.set_aside()?;
             missing = self.ledger.missing(&log);
             missing.retain(|value| !self.ledger.is_aside(value, &aside, promises));
@@ -273,11 +272,14 @@ impl Workload {
             let open: usize = open.sum();
             let is_done = missing.is_empty() && open == 0;
             // What is wrong still is found by the check.
-            if is_done && quiet_since.elapsed() > QUIET {
+            if is_done && failure.is_ok() && quiet_since.elapsed() > QUIET {
                 return Ok(log);
             }
             if started.elapsed() > PATIENCE {
-                return failure.map_or(Ok(log), Err);
+                if answered.elapsed() > PATIENCE / 3 {
+                    failure.context("what Kafka has is not known")?;
+                }
+                return Ok(log);
             }
             std::thread::sleep(Duration::from_millis(250));
         }
