@@ -462,6 +462,28 @@ async fn a_group_is_left_however_long_its_acks_were_waited_for() {
     assert!(shared().group_members(&group).unwrap().is_empty());
 }
 
+/// The session of who leaves would go on for 45 seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_left_by_who_has_no_partition_of_it_too() {
+    let topic = new_topic("idle", 1);
+    let group = topic_name("idle");
+    fill(&topic, 1, 1);
+    let owner = start(config());
+    one(&owner, &group, &topic, AckMode::Auto).await;
+    let idle = start(config());
+    nothing(&idle, &group, &topic).await;
+    let members = || shared().group_members(&group).unwrap().len();
+    eventually("both are members", || {
+        let state = shared().group_state(&group).unwrap();
+        (members() == 2 && state.as_deref() == Some("Stable")).then_some(())
+    })
+    .await;
+    idle.stop(std::future::pending()).await;
+    assert_eq!(members(), 1);
+    owner.stop(std::future::pending()).await;
+    assert_eq!(members(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn there_is_a_bound_on_the_number_of_groups() {
     let topic = new_topic("groups", 1);

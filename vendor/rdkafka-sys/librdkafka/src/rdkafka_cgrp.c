@@ -5142,6 +5142,11 @@ static void rd_kafka_cgrp_revoke_all_rejoin(rd_kafka_cgrp_t *rkcg,
                              "Group \"%.*s\": consumer is "
                              "terminating, skipping rejoin",
                              RD_KAFKAP_STR_PR(rkcg->rkcg_group_id));
+                /* There is nothing to unassign, behind which it would
+                 * be left. */
+                if (rkcg->rkcg_join_state == RD_KAFKA_CGRP_JOIN_STATE_INIT ||
+                    rkcg->rkcg_join_state == RD_KAFKA_CGRP_JOIN_STATE_STEADY)
+                        rd_kafka_cgrp_leave_maybe(rkcg);
                 return;
         }
 
